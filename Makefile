@@ -1,0 +1,73 @@
+# Every target works from a fresh checkout; "make run" and "make test" also
+# install the Debian packages they need.
+
+GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
+PREFIX  ?= /usr/local
+GOLDEN  ?= $(abspath ../shared/golden)
+SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
+# Tests of the file system and of guests need root: as a user they are built
+# here and run through sudo.
+ASROOT  := $(if $(SUDO),-exec "sudo -E")
+FUZZTIME ?= 10m
+
+TOOLS   := qm ha-manager pve-ha-simulator pve-firewall
+
+.PHONY: run build test check golden bench lab man install fuzz clean
+
+## build: executables into bin/
+build:
+	$(GO) build -o bin/ ./cfs/pmxcfs ./agents/pveagent
+	ln -sf pmxcfs bin/pvecm
+	for tool in $(TOOLS); do ln -sf pveagent bin/$$tool; done
+
+## run: a single node in the foreground, /etc/pve mounted, all agents on
+run:
+	$(SUDO) contrib/setup run
+	$(MAKE) --no-print-directory build
+	$(SUDO) contrib/run
+
+## test: everything that can be tested on this machine
+test:
+	$(SUDO) contrib/setup test
+	$(MAKE) --no-print-directory build check
+	$(GO) test $(ASROOT) -timeout 30m ./...
+
+## check: format, vet, staticcheck, house rules
+check:
+	@unformatted=$$(gofmt -l cfs agents plugins fixtures 2>/dev/null); test -z "$$unformatted" || { echo "not gofmt-clean: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 ./fixtures/house
+
+## golden: conformance suites below GOLDEN, a line each
+golden:
+	@GO="$(GO)" contrib/golden $(GOLDEN)
+
+## bench: Go benchmarks and the mount-level table
+bench:
+	$(GO) test $(ASROOT) -run '^$$' -bench . -benchmem -timeout 60m ./...
+
+## lab: three nodes on this machine
+lab: build
+	$(SUDO) contrib/lab up 3
+
+## man: read the pages as they are in the checkout
+man:
+	@mandoc -T lint -W warning man/*.[1-8]
+
+## install: executables, man pages, units and completion below PREFIX
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man
+	install bin/pmxcfs bin/pveagent $(DESTDIR)$(PREFIX)/bin
+	ln -sf pmxcfs $(DESTDIR)$(PREFIX)/bin/pvecm
+	for tool in $(TOOLS); do ln -sf pveagent $(DESTDIR)$(PREFIX)/bin/$$tool; done
+	for page in man/*.[1-8]; do \
+		dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; install -d $$dir; install -m 644 $$page $$dir; \
+	done
+
+## fuzz: every fuzz function for FUZZTIME
+fuzz:
+	@GO="$(GO)" FUZZTIME=$(FUZZTIME) contrib/fuzz
+
+clean:
+	rm -rf bin
