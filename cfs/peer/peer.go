@@ -1,0 +1,282 @@
+// Package peer carries messages between the nodes of a cluster over mutually
+// authenticated TLS.
+//
+// It owns one listener and, for each peer, two streams that it dials itself: one
+// for messages, one for requests and their answers, so that a long transfer
+// never delays a heartbeat. A peer is who its certificate, signed by the
+// cluster's own authority, says it is, and only while the cluster knows that
+// name. Peers never waits for a slow or dead peer: what does not fit into a
+// peer's bounded queue is dropped, as a network may do anyway. It does not know
+// what the messages mean.
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Times after which a silent stream is given up.
+const (
+	handshakeTimeout = 5 * time.Second
+	writeTimeout     = 3 * time.Second
+	idleTimeout      = 10 * time.Second // three missed signs of life and a bit
+	aliveEvery       = 3 * time.Second
+	redialFirst      = 50 * time.Millisecond
+	redialMost       = 2 * time.Second
+)
+
+// Bounds of what one node keeps for another.
+const (
+	queueLength   = 512 // messages waiting for one peer
+	maxHandshakes = 64  // connections that have not shown a certificate yet
+	maxRequests   = 32  // requests of one peer being answered at a time
+)
+
+// ErrUnreachable is the cause of a Call that got no answer.
+var ErrUnreachable = errors.New("peer unreachable")
+
+// Identity is what a node shows to its peers and what it trusts.
+type Identity struct {
+	Certificate tls.Certificate
+	Authority   *x509.CertPool
+}
+
+// A Directory says who belongs to the cluster.
+type Directory interface {
+	// Address returns where a node listens, as host:port, and whether it is a
+	// member at all. It is asked at every connection, in both directions.
+	Address(node string) (address string, member bool)
+	// Identity returns the node's own certificate and the cluster's authority.
+	// It is asked at every handshake, so a renewed certificate is used at once.
+	Identity() (Identity, error)
+}
+
+// A Handler receives what other members send. Its methods are called from
+// several goroutines, in order for messages of one peer.
+type Handler interface {
+	// Message takes one message. It must not block.
+	Message(from string, kind uint8, body []byte)
+	// Answer replies to a request. An error reaches the caller as text.
+	Answer(ctx context.Context, from string, kind uint8, body []byte) ([]byte, error)
+}
+
+// Peers is a node's side of all streams.
+type Peers struct {
+	node      string
+	directory Directory
+	handler   Handler
+	log       *slog.Logger
+
+	mu      sync.Mutex // guards links, ctx
+	links   map[string]*link
+	ctx     context.Context // of Run; nil before and after
+	running sync.WaitGroup
+}
+
+// New returns the streams of the named node. Nothing happens before Run.
+func New(node string, directory Directory, handler Handler, log *slog.Logger) *Peers {
+	return &Peers{node: node, directory: directory, handler: handler, log: log, links: map[string]*link{}}
+}
+
+// Run accepts connections on l and sends queued messages until ctx ends. It
+// closes l and returns when every goroutine it started has ended.
+func (p *Peers) Run(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p.mu.Lock()
+	p.ctx = ctx
+	p.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	err := p.accept(ctx, l)
+	cancel()
+	p.mu.Lock()
+	p.ctx, p.links = nil, map[string]*link{}
+	p.mu.Unlock()
+	p.running.Wait()
+	return err
+}
+
+// Send queues one message for a peer. It never blocks; it reports whether the
+// message was queued, which says nothing of its arrival.
+func (p *Peers) Send(to string, kind uint8, body []byte) bool {
+	l := p.link(to)
+	if l == nil {
+		return false
+	}
+	select {
+	case l.messages <- frame{role: message, kind: kind, body: body}:
+		return true
+	default:
+		return false
+	}
+}
+
+// Call sends a request and waits for its answer. The error wraps ErrUnreachable
+// if the peer could not be asked or went away; the request may have been
+// carried out all the same.
+func (p *Peers) Call(ctx context.Context, to string, kind uint8, body []byte) ([]byte, error) {
+	l := p.link(to)
+	if l == nil {
+		return nil, fmt.Errorf("peer %s: call: %w", to, ErrUnreachable)
+	}
+	answer, err := l.call(ctx, kind, body)
+	if err != nil {
+		return nil, fmt.Errorf("peer %s: call: %w", to, err)
+	}
+	return answer, nil
+}
+
+// Forget ends the streams to a peer that left the cluster.
+func (p *Peers) Forget(node string) {
+	p.mu.Lock()
+	l := p.links[node]
+	delete(p.links, node)
+	p.mu.Unlock()
+	if l != nil {
+		l.cancel()
+	}
+}
+
+// link returns the streams to a member, starting them at first use; nil if the
+// name is no member's or Run is not under way.
+func (p *Peers) link(to string) *link {
+	if _, member := p.directory.Address(to); !member || to == p.node {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx == nil {
+		return nil
+	}
+	if l := p.links[to]; l != nil {
+		return l
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	l := newLink(p, to, cancel)
+	p.links[to] = l
+	p.running.Go(func() { l.send(ctx) })
+	p.running.Go(func() { l.ask(ctx) })
+	return l
+}
+
+// accept serves connections until ctx ends.
+func (p *Peers) accept(ctx context.Context, l net.Listener) error {
+	handshakes := make(chan struct{}, maxHandshakes)
+	for {
+		raw, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("peer streams: accept: %w", err)
+		}
+		select {
+		case handshakes <- struct{}{}:
+		default: // a flood: whoever is a member tries again
+			raw.Close()
+			continue
+		}
+		p.running.Go(func() {
+			conn, from, err := p.welcome(ctx, raw)
+			<-handshakes
+			if err != nil {
+				p.log.Debug("connection refused", "address", raw.RemoteAddr().String(), "err", err)
+				return
+			}
+			p.serve(ctx, conn, from)
+		})
+	}
+}
+
+// welcome finishes the handshake on an accepted connection and returns the
+// member behind it.
+func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, error) {
+	identity, err := p.directory.Identity()
+	if err != nil {
+		raw.Close()
+		return nil, "", err
+	}
+	from := ""
+	conn := tls.Server(raw, &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{identity.Certificate},
+		ClientAuth:   tls.RequireAnyClientCert,
+		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) (err error) {
+			if from, err = nodeOf(identity.Authority, chain); err != nil {
+				return err
+			}
+			if _, member := p.directory.Address(from); !member {
+				return fmt.Errorf("node %s: not a member", from)
+			}
+			return nil
+		},
+	})
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, "", err
+	}
+	return conn, from, nil
+}
+
+// dial opens a stream to a member.
+func (p *Peers) dial(ctx context.Context, to string) (*tls.Conn, error) {
+	address, member := p.directory.Address(to)
+	if !member {
+		return nil, fmt.Errorf("peer %s: dial: no member", to)
+	}
+	identity, err := p.directory.Identity()
+	if err != nil {
+		return nil, fmt.Errorf("peer %s: dial: %w", to, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	dialer := tls.Dialer{
+		NetDialer: &net.Dialer{KeepAlive: aliveEvery},
+		Config: &tls.Config{
+			MinVersion:         tls.VersionTLS13,
+			Certificates:       []tls.Certificate{identity.Certificate},
+			InsecureSkipVerify: true, // replaced: who a node is follows from its common name, not from an address
+			VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
+				node, err := nodeOf(identity.Authority, chain)
+				if err == nil && node != to {
+					err = fmt.Errorf("certificate of node %q", node)
+				}
+				return err
+			},
+		},
+	}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("peer %s: dial: %w", to, err)
+	}
+	return conn.(*tls.Conn), nil
+}
+
+// nodeOf returns the node that a certificate of the cluster's authority was
+// made for: its common name up to the first dot, as PVE names nodes.
+func nodeOf(authority *x509.CertPool, chain [][]byte) (string, error) {
+	if len(chain) == 0 {
+		return "", errors.New("no certificate")
+	}
+	cert, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		return "", err
+	}
+	usage := []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: authority, KeyUsages: usage}); err != nil {
+		return "", err
+	}
+	node, _, _ := strings.Cut(cert.Subject.CommonName, ".")
+	return node, nil
+}
