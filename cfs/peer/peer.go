@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,6 +74,7 @@ type Peers struct {
 	node      string
 	directory Directory
 	handler   Handler
+	doorman   Doorman
 	log       *slog.Logger
 
 	mu      sync.Mutex // guards links, ctx
@@ -81,9 +83,10 @@ type Peers struct {
 	running sync.WaitGroup
 }
 
-// New returns the streams of the named node. Nothing happens before Run.
-func New(node string, directory Directory, handler Handler, log *slog.Logger) *Peers {
-	return &Peers{node: node, directory: directory, handler: handler, log: log, links: map[string]*link{}}
+// New returns the streams of the named node. Nothing happens before Run. A nil
+// doorman turns every stranger away.
+func New(node string, directory Directory, handler Handler, doorman Doorman, log *slog.Logger) *Peers {
+	return &Peers{node: node, directory: directory, handler: handler, doorman: doorman, log: log, links: map[string]*link{}}
 }
 
 // Run accepts connections on l and sends queued messages until ctx ends. It
@@ -187,18 +190,23 @@ func (p *Peers) accept(ctx context.Context, l net.Listener) error {
 		}
 		p.running.Go(func() {
 			conn, from, err := p.welcome(ctx, raw)
+			if err == nil && from == "" {
+				err = p.greet(ctx, conn) // holds its place among the handshakes
+				conn.Close()
+			}
 			<-handshakes
 			if err != nil {
 				p.log.Debug("connection refused", "address", raw.RemoteAddr().String(), "err", err)
-				return
 			}
-			p.serve(ctx, conn, from)
+			if err == nil && from != "" {
+				p.serve(ctx, conn, from)
+			}
 		})
 	}
 }
 
 // welcome finishes the handshake on an accepted connection and returns the
-// member behind it.
+// member behind it; no name for a stranger who asks for the doorman.
 func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, error) {
 	identity, err := p.directory.Identity()
 	if err != nil {
@@ -218,6 +226,12 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 				return fmt.Errorf("node %s: not a member", from)
 			}
 			return nil
+		},
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if p.doorman == nil || !slices.Contains(hello.SupportedProtos, contactProtocol) {
+				return nil, nil // as above
+			}
+			return contactConfig(identity), nil
 		},
 	})
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)

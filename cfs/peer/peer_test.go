@@ -7,9 +7,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -111,6 +113,16 @@ func (i inbox) Answer(_ context.Context, from string, kind uint8, body []byte) (
 	return append([]byte(from+":"), body...), nil
 }
 
+// A door admits whoever knows the word.
+type door struct{}
+
+func (door) Admit(_ context.Context, _ string, body []byte) ([]byte, error) {
+	if string(body) != "sesame" {
+		return nil, errors.New("wrong word")
+	}
+	return []byte("come in"), nil
+}
+
 // start runs a node until the test ends.
 func start(t *testing.T, c *cluster, name string, identity Identity) (*Peers, inbox, string) {
 	t.Helper()
@@ -119,7 +131,7 @@ func start(t *testing.T, c *cluster, name string, identity Identity) (*Peers, in
 		t.Fatal(err)
 	}
 	in := inbox{make(chan string, 1000)}
-	p := New(name, seat{c, identity}, in, slog.New(slog.DiscardHandler))
+	p := New(name, seat{c, identity}, in, door{}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx, l) }()
@@ -302,6 +314,36 @@ func TestARemovedMemberIsCutOff(t *testing.T) {
 	}
 	if len(in2.got) != 0 {
 		t.Errorf("a removed member was heard: %q", <-in2.got)
+	}
+}
+
+func TestStrangersSpeakToTheDoormanOnly(t *testing.T) {
+	c, _, p1, p2, _ := pair(t)
+	if _, err := call(t, p1, "n2", 2, nil); err != nil { // both run
+		t.Fatal(err)
+	}
+	address, _ := seat{cluster: c}.Address("n2")
+	identity, err := p2.directory.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(identity.Certificate.Certificate[0])
+	right, ctx := hex.EncodeToString(sum[:]), context.Background()
+	if got, err := Contact(ctx, address, right, []byte("sesame")); err != nil || string(got) != "come in" {
+		t.Errorf("answer %q, %v", got, err)
+	}
+	if _, err := Contact(ctx, address, right, []byte("open")); err == nil || !strings.Contains(err.Error(), "wrong word") {
+		t.Errorf("error = %v", err)
+	}
+	if _, err := Contact(ctx, address, strings.Repeat("00", 32), []byte("sesame")); err == nil || !strings.Contains(err.Error(), "fingerprint") {
+		t.Errorf("error = %v", err)
+	}
+	if _, err := Contact(ctx, address, right, make([]byte, maxContact+1)); err == nil {
+		t.Error("a stranger may send as much as it likes")
+	}
+	got, err := reach(t, address, &tls.Config{NextProtos: []string{contactProtocol}, InsecureSkipVerify: true})
+	if len(got) != 0 {
+		t.Errorf("a stranger was told %q, %v", got, err)
 	}
 }
 
