@@ -80,9 +80,10 @@ func verifyFingerprint(want string) func([][]byte, [][]*x509.Certificate) error 
 // contactConfig is for a connection on which the other side shows nothing.
 func contactConfig(identity Identity) *tls.Config {
 	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{identity.Certificate},
-		NextProtos:   []string{contactProtocol},
+		MinVersion:             tls.VersionTLS13,
+		SessionTicketsDisabled: true,
+		Certificates:           []tls.Certificate{identity.Certificate},
+		NextProtos:             []string{contactProtocol},
 	}
 }
 

@@ -215,9 +215,10 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 	}
 	from := ""
 	conn := tls.Server(raw, &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{identity.Certificate},
-		ClientAuth:   tls.RequireAnyClientCert,
+		MinVersion:             tls.VersionTLS13,
+		SessionTicketsDisabled: true, // a resumed session is not verified again
+		Certificates:           []tls.Certificate{identity.Certificate},
+		ClientAuth:             tls.RequireAnyClientCert,
 		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) (err error) {
 			if from, err = nodeOf(identity.Authority, chain); err != nil {
 				return err
