@@ -1,0 +1,261 @@
+// Package cmdline turns the configuration of a VM into the command line of its
+// QEMU, and into the same devices as QMP wants them when they are plugged in
+// while it runs.
+//
+// It owns the layout of the virtual machine: identifiers, buses and addresses
+// are those of Proxmox VE, so that a guest finds its hardware where it was. It
+// is pure: it reads no file, starts nothing, and learns what the machine can do
+// from a Host.
+package cmdline
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"etcpve/agents/qemu/qdev"
+	"etcpve/agents/qemu/throttle"
+)
+
+// A Host is what the command line depends on besides the configuration.
+type Host struct {
+	Binary   string  // the QEMU to run
+	QEMU     Version // of Binary
+	KVM      bool    // guests really run under KVM here
+	VhostNet bool    // the kernel has vhost-net
+	Firmware string  // directory with the OVMF_*.fd files
+	RunDir   string  // where sockets, pid files and volatile state live
+	CDROM    string  // the node's own drive, for the volume "cdrom"; may be empty
+
+	// Bridge returns the MTU of a bridge, if it exists.
+	Bridge func(name string) (mtu int, ok bool)
+
+	// Models are the CPU models of virtual-guest/cpu-models.conf by name, each
+	// with its properties.
+	Models map[string]Options
+
+	// Functions lists the functions of the PCI device at an address without a
+	// function, such as "0000:01:00".
+	Functions func(address string) []string
+}
+
+// A Volume is a disk image as QEMU has to open it.
+type Volume struct {
+	Path   string // of the file or block device
+	Format string // raw, qcow2, vmdk
+	Device bool   // Path is a block device
+	Size   int64  // in bytes, 0 if unknown
+
+	// Protocol replaces Path for what QEMU reaches by itself: a protocol node
+	// without a node name, such as {"driver": "rbd", …}.
+	Protocol map[string]any
+
+	// SyncOnly: io_uring would block on this kind of storage. BufferedSync: it
+	// would with a page cache in between.
+	SyncOnly, BufferedSync bool
+}
+
+// A Guest is a VM to be started.
+type Guest struct {
+	VMID   uint32
+	Config Config
+
+	// Volume finds the image behind a volume ID or an absolute path.
+	Volume func(id string) (Volume, error)
+}
+
+// A Command is the command line with what must exist before it can run.
+type Command struct {
+	Binary   string
+	Args     []string
+	Taps     []Tap            // become ports of their bridges once QEMU has made them
+	Copies   []Copy           // files to make first
+	TPM      *TPM             // emulator to start first
+	Limits   []throttle.Limit // throttles the drives start with
+	Warnings []string         // what this QEMU cannot do as configured: "key: reason"
+}
+
+// A Tap is the node's side of a NIC on a bridge.
+type Tap struct {
+	Name, Bridge, Key string
+	MTU               int
+	Tag               int    // VLAN, 0: none
+	Trunks            string // VLANs let through, as in the configuration
+	Firewall          bool
+}
+
+// A Copy is a file that must exist, made from a template if it does not.
+type Copy struct{ From, To string }
+
+// A TPM is an emulator with its state and the socket QEMU finds it at.
+type TPM struct {
+	State, Socket string
+	Version2      bool
+}
+
+// A KeyError is a setting that this host cannot honour.
+type KeyError struct {
+	Key string
+	Err error
+}
+
+// Error names the key first.
+func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *KeyError) Unwrap() error { return e.Err }
+
+func keyErr(key, format string, args ...any) error {
+	return &KeyError{Key: key, Err: fmt.Errorf(format, args...)}
+}
+
+// A builder collects the arguments of one guest.
+type builder struct {
+	Guest
+	host    Host
+	config  Config // the effective one: a template is reduced to its disks
+	machine machine
+	boot    map[string]int  // bootindex of drives and NICs
+	buses   map[int]bool    // extra PCI bridges made so far
+	has     map[string]bool // shared parts made so far, by identifier
+	cmd     Command
+}
+
+// Build returns the command line of a guest.
+func Build(g Guest, h Host) (Command, error) {
+	b, err := newBuilder(g, h)
+	if err != nil {
+		return Command{}, err
+	}
+	steps := []func() error{
+		b.identity, b.firmware, b.cpus, b.display, b.cpu, b.memory, b.iothreads, b.chipset,
+		b.usb, b.hostpci, b.graphics, b.extras, b.drives, b.nics, b.clock, b.machineOption, b.verbatim,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return Command{}, err
+		}
+	}
+	return b.cmd, nil
+}
+
+func newBuilder(g Guest, h Host) (*builder, error) {
+	config := g.Config
+	if config.Bool("template", false) {
+		config = config.forTemplate()
+	}
+	b := &builder{Guest: g, host: h, config: config, buses: map[int]bool{}, has: map[string]bool{}}
+	b.cmd.Binary = h.Binary
+	if arch := config["arch"]; arch != "" && arch != "x86_64" {
+		return nil, keyErr("arch", "%s guests do not run on this node", arch)
+	}
+	var err error
+	if b.machine, err = b.parseMachine(); err != nil {
+		return nil, err
+	}
+	b.boot, err = config.bootOrder()
+	return b, err
+}
+
+func (b *builder) arg(args ...string)        { b.cmd.Args = append(b.cmd.Args, args...) }
+func (b *builder) add(d qdev.Device)         { b.arg("-device", d.String()) }
+func (b *builder) object(d qdev.Device)      { b.arg("-object", d.String()) }
+func (b *builder) kvm() bool                 { return b.host.KVM && b.config.Bool("kvm", true) }
+func (b *builder) once(id string) bool       { first := !b.has[id]; b.has[id] = true; return first }
+func (b *builder) warn(key, reason string)   { b.cmd.Warnings = append(b.cmd.Warnings, key+": "+reason) }
+func (b *builder) runFile(ext string) string { return RunFile(b.host.RunDir, b.VMID, ext) }
+
+// RunFile returns the place of a guest's socket, pid file or volatile state.
+func RunFile(dir string, vmid uint32, ext string) string {
+	return filepath.Join(dir, strconv.FormatUint(uint64(vmid), 10)+"."+ext)
+}
+
+// socket is the option text of a listening unix socket chardev.
+func (b *builder) socket(id, ext string) qdev.Device {
+	return qdev.New("socket", "id", id, "path", b.runFile(ext), "server", true, "wait", false)
+}
+
+func (b *builder) identity() error {
+	name := b.config["name"]
+	if name == "" {
+		name = fmt.Sprintf("vm%d", b.VMID)
+	}
+	b.arg("-name", qdev.Escape(name)+",debug-threads=on", "-no-shutdown")
+	for _, id := range []string{"qmp", "qmp-event"} {
+		b.arg("-chardev", b.socket(id, id).String(), "-mon", "chardev="+id+",mode=control")
+	}
+	b.arg("-pidfile", b.runFile("pid"))
+	return b.smbios()
+}
+
+// smbios sets what the guest's firmware says of the machine.
+func (b *builder) smbios() error {
+	o, err := b.config.Options("smbios1", "")
+	if err != nil || len(o) == 0 {
+		return err
+	}
+	text, err := o.smbios()
+	if err != nil {
+		return keyErr("smbios1", "%w", err)
+	}
+	b.arg("-smbios", text)
+	return nil
+}
+
+// chipset adds the PCI bridges and what every machine has.
+func (b *builder) chipset() error {
+	if b.machine.pinned(9, 2) && !b.config.Bool("template", false) {
+		pm := map[bool]string{true: "ICH9-LPC", false: "PIIX4_PM"}[b.machine.q35]
+		b.arg("-global", pm+".disable_s3=1", "-global", pm+".disable_s4=1")
+	}
+	b.bridges()
+	if err := b.iommu("intel"); err != nil {
+		return err
+	}
+	if id := b.config["vmgenid"]; id != "" && id != "0" {
+		if id == "1" {
+			id = "auto"
+		}
+		b.add(qdev.New("vmgenid", "guid", id))
+	}
+	return nil
+}
+
+// clock sets the guest's idea of time.
+func (b *builder) clock() error {
+	var rtc []string
+	windows := b.config.windows() > 0
+	if windows || b.config.Bool("tdf", false) {
+		rtc = append(rtc, "driftfix=slew")
+	}
+	switch start := b.config["startdate"]; {
+	case start != "" && start != "now":
+		rtc = append(rtc, "base="+start)
+	case b.config.Bool("localtime", windows):
+		rtc = append(rtc, "base=localtime")
+	}
+	if len(rtc) > 0 {
+		b.arg("-rtc", strings.Join(rtc, ","))
+	}
+	return nil
+}
+
+// verbatim adds what has no layout of its own, last of all the operator's args.
+func (b *builder) verbatim() error {
+	switch {
+	case b.config.Bool("template", false):
+		b.arg("-snapshot")
+	case !b.config.Bool("reboot", true):
+		b.arg("-no-reboot")
+	}
+	if k := b.config["keyboard"]; k != "" {
+		b.arg("-k", k)
+	}
+	extra, err := Split(b.config["args"])
+	if err != nil {
+		return keyErr("args", "%w", err)
+	}
+	b.arg(extra...)
+	return nil
+}

@@ -1,0 +1,135 @@
+package cmdline
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"etcpve/agents/qemu/qdev"
+)
+
+// display picks where the guest's screen goes.
+func (b *builder) display() error {
+	o, err := b.config.Options("vga", "type")
+	if err != nil {
+		return err
+	}
+	if kind := o["type"]; kind == "none" || strings.HasPrefix(kind, "serial") {
+		b.arg("-vga", "none", "-display", "none")
+		return nil
+	}
+	b.arg("-vnc", "unix:"+qdev.Escape(b.runFile("vnc"))+",password=on")
+	return nil
+}
+
+// vgaDrivers are the values of vga and QEMU's names for them.
+var vgaDrivers = map[string]string{
+	"": "VGA", "std": "VGA", "cirrus": "cirrus-vga", "vmware": "vmware-svga", "virtio": "virtio-vga", "virtio-gl": "virtio-vga-gl",
+	"qxl": "qxl-vga", "qxl2": "qxl-vga", "qxl3": "qxl-vga", "qxl4": "qxl-vga",
+}
+
+// graphics adds the graphics cards, and SPICE for those that speak it.
+func (b *builder) graphics() error {
+	o, err := b.config.Options("vga", "type")
+	if err != nil {
+		return err
+	}
+	kind := o["type"]
+	if kind == "none" {
+		return nil
+	}
+	if strings.HasPrefix(kind, "serial") {
+		if b.config[kind] == "" {
+			return keyErr("vga", "the guest has no %s", kind)
+		}
+		return nil
+	}
+	driver, ok := vgaDrivers[kind]
+	if !ok {
+		return keyErr("vga", "unknown type %q", kind)
+	}
+	if err := b.card(driver, o); err != nil {
+		return err
+	}
+	if kind == "virtio-gl" {
+		b.arg("-display", "egl-headless,gl=core")
+	}
+	if strings.HasPrefix(kind, "qxl") {
+		return b.spice(kind)
+	}
+	if o["clipboard"] == "vnc" {
+		b.arg("-chardev", "qemu-vdagent,id=vdagent,name=vdagent,clipboard=on")
+		return b.agentPort()
+	}
+	return nil
+}
+
+// card adds the first graphics card.
+func (b *builder) card(driver string, o Options) error {
+	at := []any{"bus", "pcie.0", "addr", "0x1"}
+	if !b.machine.q35 {
+		at = place(slots["vga"])
+	}
+	d := qdev.New(driver, "id", "vga")
+	if memory, _ := strconv.Atoi(o["memory"]); memory > 0 {
+		switch driver {
+		case "qxl-vga":
+			d = d.With("ram_size_mb", 2*memory, "vram_size_mb", memory, "vgamem_mb", memory)
+		case "virtio-vga", "virtio-vga-gl":
+			d = d.With("max_hostmem", memory<<20)
+		default:
+			d = d.With("vgamem_mb", memory)
+		}
+	}
+	if o["type"] == "qxl" && b.config.linux() && b.machine.pinned(4, 1) {
+		d = d.With("max_outputs", 4)
+	}
+	if driver == "VGA" && b.config.windows() > 0 && b.config["bios"] != "ovmf" {
+		d = d.With("edid", false) // Windows on SeaBIOS offers only one resolution with it
+	}
+	b.add(d.With(at...))
+	return nil
+}
+
+// agentPort adds the channel to the clipboard agent in the guest.
+func (b *builder) agentPort() error {
+	at, err := b.pci("spice")
+	if err != nil {
+		return err
+	}
+	b.add(qdev.New("virtio-serial", "id", "spice").With(at...))
+	b.add(qdev.New("virtserialport", "chardev", "vdagent", "name", "com.redhat.spice.0"))
+	return nil
+}
+
+// spice adds further screens and a SPICE server on a socket of this node: who
+// may reach it is decided by whoever forwards it.
+func (b *builder) spice(kind string) error {
+	screens, _ := strconv.Atoi(strings.TrimPrefix(kind, "qxl"))
+	for n := 1; n < screens; n++ {
+		id := fmt.Sprintf("vga%d", n)
+		at, err := b.pci(id)
+		if err != nil {
+			return err
+		}
+		b.add(qdev.New("qxl", "id", id, "ram_size", 64<<20, "vram_size", 32<<20).With(at...))
+	}
+	b.arg("-chardev", "spicevmc,id=vdagent,name=vdagent")
+	if err := b.agentPort(); err != nil {
+		return err
+	}
+	o, err := b.config.Options("spice_enhancements", "")
+	if err != nil {
+		return err
+	}
+	if o.Bool("foldersharing", false) {
+		b.arg("-chardev", "spiceport,id=foldershare,name=org.spice-space.webdav.0")
+		b.add(qdev.New("virtserialport", "chardev", "foldershare", "name", "org.spice-space.webdav.0"))
+	}
+	text := "unix=on,addr=" + qdev.Escape(b.runFile("spice")) + ",disable-ticketing=on,seamless-migration=on"
+	if video := o["videostreaming"]; video != "" {
+		text += ",streaming-video=" + video
+	}
+	b.arg("-spice", text)
+	return nil
+}

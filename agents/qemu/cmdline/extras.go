@@ -1,0 +1,184 @@
+package cmdline
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"etcpve/agents/qemu/qdev"
+)
+
+// extras adds the small devices.
+func (b *builder) extras() error {
+	for _, step := range []func() error{b.agent, b.serials, b.parallels, b.audio, b.tpm, b.rng, b.watchdog, b.ivshmem, b.balloon, b.refused} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused are keys that would change what the guest is promised if they were
+// left out silently.
+func (b *builder) refused() error {
+	for _, key := range []string{"amd-sev", "intel-tdx"} {
+		if b.config[key] != "" {
+			return keyErr(key, "this node cannot encrypt the memory of guests")
+		}
+	}
+	if keys := b.config.indexed("virtiofs"); len(keys) > 0 {
+		return keyErr(keys[0], "this node has no virtiofsd")
+	}
+	return nil
+}
+
+// agent adds the channel to the guest agent.
+func (b *builder) agent() error {
+	o, err := b.config.Options("agent", "enabled")
+	if err != nil || !o.Bool("enabled", false) {
+		return err
+	}
+	b.arg("-chardev", b.socket("qga0", "qga").String())
+	if o["type"] == "isa" {
+		b.add(qdev.New("isa-serial", "chardev", "qga0"))
+		return nil
+	}
+	at, err := b.pci("qga0")
+	if err != nil {
+		return err
+	}
+	b.add(qdev.New("virtio-serial", "id", "qga0").With(at...))
+	b.add(qdev.New("virtserialport", "chardev", "qga0", "name", "org.qemu.guest_agent.0"))
+	return nil
+}
+
+func (b *builder) serials() error {
+	for _, key := range b.config.indexed("serial") {
+		if path := b.config[key]; path == "socket" {
+			b.arg("-chardev", b.socket(key, key).String())
+		} else {
+			b.arg("-chardev", qdev.New("serial", "id", key, "path", path).String())
+		}
+		b.add(qdev.New("isa-serial", "chardev", key))
+	}
+	return nil
+}
+
+func (b *builder) parallels() error {
+	for _, key := range b.config.indexed("parallel") {
+		driver := "parallel"
+		if strings.HasPrefix(b.config[key], "/dev/usb/lp") {
+			driver = "serial" // a USB printer is written to as it is
+		}
+		b.arg("-chardev", qdev.New(driver, "id", key, "path", b.config[key]).String())
+		b.add(qdev.New("isa-parallel", "chardev", key))
+	}
+	return nil
+}
+
+func (b *builder) audio() error {
+	o, err := b.config.Options("audio0", "")
+	if err != nil || o["device"] == "" {
+		return err
+	}
+	driver := o["driver"]
+	if driver == "" || !strings.HasPrefix(b.config["vga"], "qxl") {
+		driver = "none"
+	}
+	at, err := b.pci("audio0")
+	if err != nil {
+		return err
+	}
+	b.arg("-audiodev", driver+",id=audiobackend0")
+	if o["device"] == "AC97" {
+		b.add(qdev.New("AC97", "id", "audiodev0", "audiodev", "audiobackend0").With(at...))
+		return nil
+	}
+	b.add(qdev.New(o["device"], "id", "audiodev0").With(at...))
+	for cad, codec := range []string{"hda-micro", "hda-duplex"} {
+		b.add(qdev.New(codec, "id", fmt.Sprintf("audiodev0-codec%d", cad), "bus", "audiodev0.0", "cad", cad, "audiodev", "audiobackend0"))
+	}
+	return nil
+}
+
+func (b *builder) rng() error {
+	o, err := b.config.Options("rng0", "source")
+	if err != nil || o["source"] == "" {
+		return err
+	}
+	at, err := b.pci("rng0")
+	if err != nil {
+		return err
+	}
+	b.object(qdev.New("rng-random", "filename", o["source"], "id", "rng0"))
+	d := qdev.New("virtio-rng-pci", "rng", "rng0", "id", "rng0")
+	if n, period := o.number("max_bytes", 1024), o.number("period", 1000); n > 0 {
+		d = d.With("max-bytes", n, "period", period)
+	}
+	b.add(d.With(at...))
+	return nil
+}
+
+func (o Options) number(key string, def int) int {
+	if n, err := strconv.Atoi(o[key]); err == nil {
+		return n
+	}
+	return def
+}
+
+func (b *builder) watchdog() error {
+	o, err := b.config.Options("watchdog", "model")
+	if err != nil || len(o) == 0 {
+		return err
+	}
+	d := qdev.New("i6300esb", "id", "watchdog0")
+	if o["model"] == "ib700" {
+		d.Driver = "ib700"
+	} else {
+		at, err := b.pci("watchdog")
+		if err != nil {
+			return err
+		}
+		d = d.With(at...)
+	}
+	b.add(d)
+	if o["action"] != "" {
+		b.arg("-action", "watchdog="+o["action"])
+	}
+	return nil
+}
+
+func (b *builder) ivshmem() error {
+	o, err := b.config.Options("ivshmem", "size")
+	if err != nil || o["size"] == "" {
+		return err
+	}
+	at, err := b.pci("ivshmem")
+	if err != nil {
+		return err
+	}
+	name := o["name"]
+	if name == "" {
+		name = strconv.FormatUint(uint64(b.VMID), 10)
+	}
+	b.object(qdev.New("memory-backend-file", "id", "ivshmem0", "share", true, "mem-path", "/dev/shm/pve-shm-"+name, "size", o["size"]+"M"))
+	b.add(qdev.New("ivshmem-plain", "id", "ivshmem0", "memdev", "ivshmem0").With(at...))
+	return nil
+}
+
+// balloon adds the device through which a guest gives memory back.
+func (b *builder) balloon() error {
+	if b.config["balloon"] == "0" {
+		return nil
+	}
+	at, err := b.pci("balloon0")
+	if err != nil {
+		return err
+	}
+	d := qdev.New("virtio-balloon-pci", "id", "balloon0").With(at...)
+	if b.machine.pinned(6, 2) {
+		d = d.With("free-page-reporting", true)
+	}
+	b.add(d)
+	return nil
+}

@@ -1,0 +1,177 @@
+package cmdline
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"etcpve/agents/qemu/qdev"
+)
+
+// Memory sizes are in MiB here.
+const (
+	defaultMemory = 512
+	maxHotMemory  = 512 << 10 // address space kept for DIMMs
+	dimmSlots     = 255
+	dimmStep      = 32 // DIMMs of one size before they double
+	firstDIMM     = 512
+)
+
+func (b *builder) memory() error {
+	size, err := b.config.MemoryMB()
+	if err != nil {
+		return err
+	}
+	t, err := b.config.topology()
+	if err != nil {
+		return err
+	}
+	huge, err := b.hugepage()
+	if err != nil {
+		return err
+	}
+	static := size
+	hot := b.config.Hotplug()["memory"]
+	if hot {
+		if !b.config.Bool("numa", false) {
+			return keyErr("hotplug", "memory hotplug needs numa: 1")
+		}
+		static = max(1024, huge*t.sockets)
+		if size < static {
+			return keyErr("memory", "with memory hotplug at least %d MiB are needed", static)
+		}
+		b.arg("-m", fmt.Sprintf("size=%d,slots=%d,maxmem=%dM", static, dimmSlots, maxHotMemory))
+	} else {
+		b.arg("-m", strconv.Itoa(size))
+	}
+	if err := b.numa(static, t, huge); err != nil {
+		return err
+	}
+	if hot {
+		b.dimms(static, size, t.sockets, huge)
+	}
+	return b.hotCPUDevices()
+}
+
+// MemoryMB returns the size of the guest's memory in MiB.
+func (c Config) MemoryMB() (int, error) {
+	o, err := c.Options("memory", "current")
+	if err != nil || o["current"] == "" {
+		return defaultMemory, err
+	}
+	n, err := strconv.Atoi(o["current"])
+	if err != nil || n < 16 {
+		return 0, keyErr("memory", "%q is not a size in MiB of at least 16", o["current"])
+	}
+	return n, nil
+}
+
+// hugepage returns the size of the pages that back the guest, 0 for ordinary ones.
+func (b *builder) hugepage() (int, error) {
+	switch v := b.config["hugepages"]; v {
+	case "":
+		return 0, nil
+	case "any":
+		return 2, nil
+	case "2", "1024":
+		if !b.config.Bool("numa", false) {
+			return 0, keyErr("hugepages", "needs numa: 1")
+		}
+		return strconv.Atoi(v)
+	default:
+		return 0, keyErr("hugepages", "%q is none of any, 2, 1024", v)
+	}
+}
+
+// backend is a piece of the guest's memory.
+func backend(id string, size, huge int) qdev.Device {
+	if huge == 0 {
+		return qdev.New("memory-backend-ram", "id", id, "size", fmt.Sprintf("%dM", size))
+	}
+	return qdev.New("memory-backend-file", "id", id, "size", fmt.Sprintf("%dM", size),
+		"mem-path", fmt.Sprintf("/run/hugepages/kvm/%dkB", huge<<10), "share", true, "prealloc", true)
+}
+
+// A numaNode is one NUMA node of a guest.
+type numaNode struct {
+	cpus      []string
+	size      int
+	hostnodes string
+	policy    string
+}
+
+func (b *builder) numa(static int, t topology, huge int) error {
+	if !b.config.Bool("numa", false) {
+		return nil
+	}
+	nodes, err := b.config.numaNodes(static, t)
+	if err != nil {
+		return err
+	}
+	for i, n := range nodes {
+		id := fmt.Sprintf("ram-node%d", i)
+		mem := backend(id, n.size, huge)
+		if n.hostnodes != "" {
+			mem = mem.With("host-nodes", n.hostnodes, "policy", n.policy)
+		}
+		b.object(mem)
+		text := fmt.Sprintf("node,nodeid=%d", i)
+		for _, cpus := range n.cpus {
+			text += ",cpus=" + cpus
+		}
+		b.arg("-numa", text+",memdev="+id)
+	}
+	return nil
+}
+
+// numaNodes are those of the numaN keys, or else one for each socket.
+func (c Config) numaNodes(static int, t topology) (nodes []numaNode, err error) {
+	total := 0
+	for _, key := range c.indexed("numa") {
+		o, err := c.Options(key, "")
+		if err != nil {
+			return nil, err
+		}
+		n := numaNode{cpus: strings.Split(o["cpus"], ";"), hostnodes: strings.ReplaceAll(o["hostnodes"], ";", ","), policy: o["policy"]}
+		if n.size, err = strconv.Atoi(o["memory"]); err != nil || o["cpus"] == "" {
+			return nil, keyErr(key, "cpus and memory are needed")
+		}
+		if n.policy == "" {
+			n.policy = "preferred"
+		}
+		total += n.size
+		nodes = append(nodes, n)
+	}
+	if len(nodes) > 0 {
+		if total != static {
+			return nil, keyErr("memory", "the NUMA nodes have %d MiB together, not %d", total, static)
+		}
+		return nodes, nil
+	}
+	if static%t.sockets != 0 {
+		return nil, keyErr("memory", "cannot be shared equally by %d sockets", t.sockets)
+	}
+	for i := range t.sockets {
+		cpus := strconv.Itoa(i * t.cores)
+		if t.cores > 1 {
+			cpus = fmt.Sprintf("%d-%d", i*t.cores, (i+1)*t.cores-1)
+		}
+		nodes = append(nodes, numaNode{cpus: []string{cpus}, size: static / t.sockets})
+	}
+	return nodes, nil
+}
+
+// dimms adds memory beyond the static part as DIMMs that can be added and taken
+// away: so many of one size, round the NUMA nodes, then so many of twice the size.
+func (b *builder) dimms(have, want, nodes, huge int) {
+	size := max(firstDIMM, huge)
+	for n := 0; have < want && n < dimmSlots; n++ {
+		if n > 0 && n%dimmStep == 0 {
+			size *= 2
+		}
+		id := fmt.Sprintf("dimm%d", n)
+		b.object(backend("mem-"+id, size, huge))
+		b.add(qdev.New("pc-dimm", "id", id, "memdev", "mem-"+id, "node", n%nodes))
+		have += size
+	}
+}
