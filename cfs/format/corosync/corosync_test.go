@@ -1,0 +1,221 @@
+package corosync
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"etcpve/fixtures/golden"
+)
+
+const sample = `totem {
+  cluster_name: lab
+  config_version: 3
+  interface {
+    linknumber: 0
+  }
+  future_key: kept
+}
+
+nodelist {
+  node { name: n2 nodeid: 2
+    ring0_addr: fd00::2 }
+  node {
+    name: n1 # the first
+    nodeid: 1
+    quorum_votes: 2
+    ring0_addr:10.0.0.1
+  }
+}
+`
+
+func define(t *testing.T, content string) (*Section, Definition) {
+	t.Helper()
+	root, err := Parse(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := Define(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root, d
+}
+
+func TestDefinitionIsRead(t *testing.T) {
+	_, got := define(t, sample)
+	want := Definition{"lab", 3, []Node{
+		{"n1", 1, 2, map[int]string{0: "10.0.0.1"}},
+		{"n2", 2, 1, map[int]string{0: "fd00::2"}},
+	}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestWritingIsSortedAndKeepsUnknownKeys(t *testing.T) {
+	root, _ := define(t, sample)
+	text := Format(root)
+	if !strings.HasPrefix(text, "nodelist {\n  node {\n    name: n1\n    nodeid: 1\n") || !strings.Contains(text, "  future_key: kept\n") {
+		t.Errorf("wrote:\n%s", text)
+	}
+	again, err := Parse(text)
+	if err != nil || Format(again) != text {
+		t.Errorf("not stable, %v:\n%s", err, text)
+	}
+}
+
+func TestNodesComeAndGo(t *testing.T) {
+	root := New("lab", Node{"n1", 1, 1, map[int]string{0: "10.0.0.1"}})
+	root.Add(Node{"n2", 2, 1, map[int]string{0: "10.0.0.2"}})
+	_, d := define(t, Format(root))
+	if d.Version != 2 || len(d.Nodes) != 2 || d.Nodes[1].Address() != "10.0.0.2" {
+		t.Errorf("definition %+v", d)
+	}
+	if !root.Remove("n1") || root.Remove("n1") {
+		t.Error("a node can be removed once")
+	}
+	if _, d = define(t, Format(root)); d.Version != 3 || len(d.Nodes) != 1 {
+		t.Errorf("definition %+v", d)
+	}
+	if errors, warnings := Verify(root, nil); len(errors)+len(warnings) != 0 {
+		t.Errorf("our own definition: %v %v", errors, warnings)
+	}
+}
+
+func TestMistakesAreNamedWithTheirPlace(t *testing.T) {
+	for content, want := range map[string]string{
+		"totem {":                               "corosync.conf:1:1: totem: section is not closed",
+		"}":                                     `corosync.conf:1:1: unexpected "}"`,
+		"totem {\n  config_version\n}":          `corosync.conf:2:3: expected "key: value" or "section {", got "config_version"`,
+		"totem { a: }":                          "corosync.conf:1:9: a: value is missing",
+		"totem {\n a: 1\n a: 2\n}":              "corosync.conf:3:2: a: given twice",
+		"totem { }\ntotem { }":                  "corosync.conf:2:1: totem: section given twice",
+		"nodelist { node { } }":                 "corosync.conf:1:12: node: has neither name nor ring0_addr",
+		"nodelist { }":                          "corosync.conf: totem: section is missing",
+		"totem {\n config_version: x }":         `corosync.conf:2: totem: config_version: "x" is no number from 0 on`,
+		"totem { config_version: 1 }":           "corosync.conf: nodelist: no node in it",
+		one("n1", "0", "a") + "}":               "corosync.conf:3: node n1: nodeid: must not be 0",
+		one("n1", "1", "a") + one2("n2", "1"):   "corosync.conf:8: node n2: nodeid: 1 is also the id of node n1",
+		one("n1", "1", "a") + one3("n2", "a"):   "corosync.conf:9: node n2: ring0_addr: a is also an address of node n1",
+		strings.Repeat("a { ", maxDepth+2):      "corosync.conf:1:65: sections nested too deeply",
+		"totem { config_version: 1 }\nx: { y }": "corosync.conf:2:1: x: value is missing",
+	} {
+		root, err := Parse(content)
+		if err == nil {
+			_, err = Define(root)
+		}
+		if err == nil || err.Error() != want {
+			t.Errorf("%q:\n got %v\nwant %s", content, err, want)
+		}
+	}
+}
+
+// one begins a definition with one node; one2 and one3 add another to it.
+func one(name, id, address string) string {
+	return "totem { config_version: 1 }\nnodelist { node {\nnodeid: " + id + "\nname: " + name + "\nring0_addr: " + address + "\n}"
+}
+
+func one2(name, id string) string {
+	return "\nnode {\nnodeid: " + id + "\nname: " + name + "\nring0_addr: b } }"
+}
+
+func one3(name, address string) string {
+	return "\nnode {\nnodeid: 2\nring0_addr: " + address + "\nname: " + name + "\n}}"
+}
+
+// tree turns a section into the structure of the golden data.
+func tree(s *Section) map[string]any {
+	out := map[string]any{}
+	for k, v := range s.Entries {
+		out[k] = v
+	}
+	for k, sub := range s.Sections {
+		out[k] = tree(sub)
+	}
+	for k, blocks := range s.Repeated {
+		all := map[string]any{}
+		for name, block := range blocks {
+			all[name] = tree(block)
+		}
+		out[k] = all
+	}
+	return out
+}
+
+func TestGolden(t *testing.T) {
+	dir := golden.Dir(t, "corosync")
+	files, err := filepath.Glob(filepath.Join(dir, "*.expected.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := map[string]string{}
+	if text, err := os.ReadFile(filepath.Join(dir, "hosts.json")); err == nil {
+		if err := json.Unmarshal(text, &hosts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range files {
+		golden.Case(t, "corosync", filepath.Base(file), func(t *testing.T) { goldenCase(t, dir, file, hosts) })
+	}
+}
+
+func goldenCase(t *testing.T, dir, file string, hosts map[string]string) {
+	var want struct {
+		Config, Digest string
+		Parsed         map[string]any
+		Same           bool `json:"rewritten_equals_input"`
+		Verify         struct{ Errors, Warnings []string }
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &want); err != nil {
+		t.Fatal(err)
+	}
+	input, err := os.ReadFile(filepath.Join(dir, want.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := sha1.Sum(input); hex.EncodeToString(sum[:]) != want.Digest {
+		t.Errorf("digest %x", sum)
+	}
+	root, err := Parse(string(input))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(root); !reflect.DeepEqual(got, want.Parsed) {
+		t.Errorf("parsed %v\nwant %v", got, want.Parsed)
+	}
+	blank := func(s string) string { return strings.ReplaceAll(s, "\n\n", "\n") }
+	if got := Format(root); (blank(got) == blank(string(input))) != want.Same {
+		t.Errorf("wrote:\n%s", got)
+	}
+	errors, warnings := Verify(root, func(name string) (string, bool) { ip, ok := hosts[name]; return ip, ok })
+	if !slices.Equal(errors, want.Verify.Errors) || !slices.Equal(warnings, want.Verify.Warnings) {
+		t.Errorf("errors %q\nwarnings %q", errors, warnings)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(sample)
+	f.Add("a { b: c d { } }")
+	f.Fuzz(func(t *testing.T, content string) {
+		root, err := Parse(content)
+		if err != nil {
+			return
+		}
+		text := Format(root)
+		again, err := Parse(text)
+		if err != nil || Format(again) != text {
+			t.Errorf("%q became %q, %v", content, text, err)
+		}
+	})
+}

@@ -1,0 +1,244 @@
+package corosync
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"etcpve/cfs/format/text"
+)
+
+// MaxLinks is how many addresses a node may have.
+const MaxLinks = 8
+
+// A Definition is what the file says of the cluster.
+type Definition struct {
+	Cluster string // name
+	Version uint64 // config_version: every change raises it
+	Nodes   []Node // by id
+}
+
+// A Node is one member by definition.
+type Node struct {
+	Name      string
+	ID        uint32
+	Votes     uint32
+	Addresses map[int]string // by link number; address or host name
+}
+
+// Node returns the member with the given name.
+func (d Definition) Node(name string) (Node, bool) {
+	i := slices.IndexFunc(d.Nodes, func(n Node) bool { return n.Name == name })
+	if i < 0 {
+		return Node{}, false
+	}
+	return d.Nodes[i], true
+}
+
+// Address returns the address of the node's lowest link.
+func (n Node) Address() string {
+	for link := range MaxLinks {
+		if a := n.Addresses[link]; a != "" {
+			return a
+		}
+	}
+	return ""
+}
+
+// Define returns the view of a parsed file. Its error is a *text.Error that
+// names the entry which makes no sense.
+func Define(root *Section) (d Definition, err error) {
+	totem := root.Sections["totem"]
+	if totem == nil {
+		return d, &text.Error{File: File, Key: "totem", Message: "section is missing"}
+	}
+	d.Cluster = totem.Entries["cluster_name"]
+	if d.Version, err = number[uint64](totem, "totem", "config_version", 64); err != nil {
+		return d, err
+	}
+	list := root.Sections["nodelist"]
+	if list == nil || len(list.Repeated["node"]) == 0 {
+		return d, &text.Error{File: File, Key: "nodelist", Message: "no node in it"}
+	}
+	for name, block := range list.Repeated["node"] {
+		n, err := node(name, block)
+		if err != nil {
+			return d, err
+		}
+		d.Nodes = append(d.Nodes, n)
+	}
+	slices.SortFunc(d.Nodes, func(a, b Node) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
+	})
+	return d, d.distinct(list)
+}
+
+func node(name string, block *Section) (n Node, err error) {
+	n = Node{Name: name, Votes: 1, Addresses: map[int]string{}}
+	if n.ID, err = number[uint32](block, "node "+name, "nodeid", 32); err != nil {
+		return n, err
+	}
+	if n.ID == 0 {
+		return n, block.wrong("node "+name, "nodeid", "must not be 0")
+	}
+	if _, ok := block.Entries["quorum_votes"]; ok {
+		if n.Votes, err = number[uint32](block, "node "+name, "quorum_votes", 32); err != nil {
+			return n, err
+		}
+	}
+	for link := range MaxLinks {
+		if a, ok := block.Entries[ring(link)]; ok {
+			n.Addresses[link] = a
+		}
+	}
+	if len(n.Addresses) == 0 {
+		return n, block.wrong("node "+name, "ring0_addr", "no address")
+	}
+	return n, nil
+}
+
+// distinct refuses two nodes with one id or one address.
+func (d Definition) distinct(list *Section) error {
+	ids, addresses := map[uint32]string{}, map[string]string{}
+	for _, n := range d.Nodes {
+		block := list.Repeated["node"][n.Name]
+		if other, ok := ids[n.ID]; ok {
+			return block.wrong("node "+n.Name, "nodeid", fmt.Sprintf("%d is also the id of node %s", n.ID, other))
+		}
+		ids[n.ID] = n.Name
+		for _, link := range slices.Sorted(maps.Keys(n.Addresses)) {
+			a := n.Addresses[link]
+			if other, ok := addresses[a]; ok {
+				return block.wrong("node "+n.Name, ring(link), fmt.Sprintf("%s is also an address of node %s", a, other))
+			}
+			addresses[a] = n.Name
+		}
+	}
+	return nil
+}
+
+func ring(link int) string { return "ring" + strconv.Itoa(link) + "_addr" }
+
+func (s *Section) wrong(block, key, message string) error {
+	line := s.lines[key]
+	if line == 0 {
+		line = s.line
+	}
+	return &text.Error{File: File, Line: line, Key: block + ": " + key, Message: message}
+}
+
+func number[T uint32 | uint64](s *Section, block, key string, bits int) (T, error) {
+	v, ok := s.Entries[key]
+	if !ok {
+		return 0, s.wrong(block, key, "is missing")
+	}
+	n, err := strconv.ParseUint(v, 10, bits)
+	if err != nil {
+		return 0, s.wrong(block, key, fmt.Sprintf("%q is no number from 0 on", v))
+	}
+	return T(n), nil
+}
+
+// New returns the definition of a new cluster of one node.
+func New(cluster string, first Node) *Section {
+	root := newSection(1)
+	for name, entries := range map[string]map[string]string{
+		"logging": {"debug": "off", "to_syslog": "yes"},
+		"quorum":  {"provider": "corosync_votequorum"},
+		"totem":   {"cluster_name": cluster, "config_version": "0", "ip_version": "ipv4-6", "link_mode": "passive", "secauth": "on", "version": "2"},
+	} {
+		s := newSection(1)
+		s.Entries = entries
+		root.Sections[name] = s
+	}
+	totem := root.Sections["totem"]
+	totem.Repeated["interface"] = map[string]*Section{}
+	for link := range first.Addresses {
+		s := newSection(1)
+		s.Entries["linknumber"] = strconv.Itoa(link)
+		totem.Repeated["interface"][strconv.Itoa(link)] = s
+	}
+	root.Sections["nodelist"] = newSection(1)
+	root.Add(first)
+	return root
+}
+
+// Add puts a node into the definition, replacing one of the same name, and
+// raises its version.
+func (s *Section) Add(n Node) {
+	list := s.Sections["nodelist"]
+	if list.Repeated["node"] == nil {
+		list.Repeated["node"] = map[string]*Section{}
+	}
+	block := newSection(0)
+	block.Entries["name"] = n.Name
+	block.Entries["nodeid"] = strconv.FormatUint(uint64(n.ID), 10)
+	block.Entries["quorum_votes"] = strconv.FormatUint(uint64(n.Votes), 10)
+	for link, a := range n.Addresses {
+		block.Entries[ring(link)] = a
+	}
+	list.Repeated["node"][n.Name] = block
+	s.raise()
+}
+
+// Remove takes a node out of the definition and raises its version. It reports
+// whether the node was there.
+func (s *Section) Remove(name string) bool {
+	nodes := s.Sections["nodelist"].Repeated["node"]
+	if nodes[name] == nil {
+		return false
+	}
+	delete(nodes, name)
+	s.raise()
+	return true
+}
+
+func (s *Section) raise() {
+	totem := s.Sections["totem"]
+	version, err := strconv.ParseUint(totem.Entries["config_version"], 10, 64)
+	if err != nil {
+		version = 0 // it was checked by Define
+	}
+	totem.Entries["config_version"] = strconv.FormatUint(version+1, 10)
+}
+
+// Verify is PVE's check of links: every node has an address for each configured
+// interface and the other way round. A name that resolves is a warning, one
+// that does not is an error.
+func Verify(root *Section, resolve func(name string) (ip string, ok bool)) (errors, warnings []string) {
+	links := map[string]bool{}
+	if totem := root.Sections["totem"]; totem != nil {
+		for link := range totem.Repeated["interface"] {
+			links[link] = true
+		}
+	}
+	nodes := map[string]*Section{}
+	if list := root.Sections["nodelist"]; list != nil {
+		nodes = list.Repeated["node"]
+	}
+	names := slices.Sorted(maps.Keys(nodes))
+	for link := range MaxLinks {
+		for _, name := range names {
+			address, has := nodes[name].Entries[ring(link)]
+			switch configured := links[strconv.Itoa(link)]; {
+			case !has && configured:
+				errors = append(errors, fmt.Sprintf("node '%s' has no address for interface %d", name, link))
+			case has && len(links) > 0 && !configured:
+				errors = append(errors, fmt.Sprintf("node '%s' has %s, but there is no interface %d", name, ring(link), link))
+			}
+			if _, err := netip.ParseAddr(address); !has || err == nil {
+				continue
+			}
+			if ip, ok := resolve(address); ok {
+				warnings = append(warnings, fmt.Sprintf("warning: %s '%s' for node '%s' resolves to '%s' - consider replacing it with the currently resolved IP address for stability", ring(link), address, name, ip))
+			} else {
+				errors = append(errors, fmt.Sprintf("cannot resolve %s '%s' for node '%s'", ring(link), address, name))
+			}
+		}
+	}
+	return errors, warnings
+}
