@@ -1,0 +1,79 @@
+package hotplug
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"etcpve/agents/qemu/cmdline"
+)
+
+// config reads "key: value" lines.
+func config(lines ...string) cmdline.Config {
+	c := cmdline.Config{}
+	for _, line := range lines {
+		key, value, _ := strings.Cut(line, ": ")
+		c[key] = value
+	}
+	return c
+}
+
+func TestPlan(t *testing.T) {
+	base := []string{"scsihw: virtio-scsi-pci", "memory: 512", "net0: virtio=BC:24:11:00:00:01,bridge=vmbr0", "scsi0: local:100/a.raw,size=1G"}
+	with := func(lines ...string) cmdline.Config { return config(append(slices.Clone(base), lines...)...) }
+	for _, c := range []struct {
+		name             string
+		running, desired cmdline.Config
+		live             Live
+		want             []string // actions, then pending as "key: reason"
+	}{
+		{name: "content", running: with(), desired: with()},
+		{name: "add a disk", running: with(), desired: with("scsi1: local:100/b.raw"), want: []string{"hot-plug disk scsi1"}},
+		{name: "remove a disk", running: with("virtio1: local:100/b.raw"), desired: with(), want: []string{"hot-unplug disk virtio1"}},
+		{name: "guest holds a disk", running: with("virtio1: local:100/b.raw"), desired: with(),
+			live: Live{Releasing: map[string]bool{"virtio1": true}, Devices: map[string]bool{"virtio1": true}},
+			want: []string{"virtio1: waits for the guest to release the device"}},
+		{name: "guest gave a disk up", running: with("virtio1: local:100/b.raw"), desired: with(),
+			live: Live{Releasing: map[string]bool{"virtio1": true}}, want: []string{"hot-unplug disk virtio1"}},
+		{name: "another volume", running: with("scsi1: local:100/b.raw"), desired: with("scsi1: local:100/c.raw"), want: []string{"hot-unplug disk scsi1"}},
+		{name: "ide", running: with(), desired: with("ide0: local:100/b.raw"), want: []string{"ide0: needs restart, IDE drives cannot be hot-plugged"}},
+		{name: "lsi", running: config(), desired: config("scsi1: local:100/b.raw"), want: []string{"scsi1: needs restart, scsihw is not virtio-scsi"}},
+		{name: "no disk class", running: with("hotplug: network"), desired: with("hotplug: network", "scsi1: local:100/b.raw"),
+			want: []string{"scsi1: needs restart, hotplug does not include disk"}},
+		{name: "throttle", running: with("scsi1: local:100/b.raw"), desired: with("scsi1: local:100/b.raw,iops_rd=100,mbps=2"), want: []string{"throttle scsi1"}},
+		{name: "size", running: with("scsi1: local:100/b.raw,size=1G"), desired: with("scsi1: local:100/b.raw,size=2G"),
+			want: []string{"take over scsi1: local:100/b.raw,size=2G"}},
+		{name: "cache", running: with("scsi1: local:100/b.raw"), desired: with("scsi1: local:100/b.raw,cache=unsafe"), want: []string{"scsi1: cache: needs restart"}},
+		{name: "cd", running: with("ide2: none,media=cdrom"), desired: with("ide2: local:iso/a.iso,media=cdrom"),
+			want: []string{"change medium of ide2: local:iso/a.iso,media=cdrom"}},
+		{name: "nic", running: with(), desired: with("net1: e1000=BC:24:11:00:00:02,bridge=vmbr0"), want: []string{"hot-plug NIC net1"}},
+		{name: "no nic", running: with("net1: virtio=BC:24:11:00:00:02"), desired: with(), want: []string{"hot-unplug NIC net1"}},
+		{name: "no network class", running: with("hotplug: 0"), desired: with("hotplug: 0", "net1: virtio"),
+			want: []string{"net1: needs restart, hotplug does not include network"}},
+		{name: "link", running: with(), desired: with("net0: virtio=BC:24:11:00:00:01,bridge=vmbr0,link_down=1"),
+			want: []string{"set link of net0: virtio=BC:24:11:00:00:01,bridge=vmbr0,link_down=1"}},
+		{name: "bridge", running: with(), desired: with("net0: virtio=BC:24:11:00:00:01,bridge=vmbr1,tag=5"),
+			want: []string{"move port of net0: virtio=BC:24:11:00:00:01,bridge=vmbr1,tag=5"}},
+		{name: "mac", running: with(), desired: with("net0: virtio=BC:24:11:00:00:09,bridge=vmbr0"), want: []string{"hot-unplug NIC net0"}},
+		{name: "balloon", running: with(), desired: with("balloon: 256"), want: []string{"take over balloon: 256", "set balloon to 256 MiB"}},
+		{name: "balloon stays", running: with("balloon: 256"), desired: with("balloon: 256"), live: Live{Balloon: 256}},
+		{name: "balloon gone", running: with("balloon: 256"), desired: with(), live: Live{Balloon: 256}, want: []string{"drop balloon", "set balloon to 512 MiB"}},
+		{name: "balloon off", running: with(), desired: with("balloon: 0"), want: []string{"balloon: needs restart"}},
+		{name: "cores", running: with(), desired: with("cores: 2"), want: []string{"cores: needs restart"}},
+		{name: "name", running: with(), desired: with("name: web"), want: []string{"take over name: web"}},
+		{name: "unplug before plug", running: with("virtio1: local:100/b.raw"), desired: with("scsi1: local:100/b.raw"),
+			want: []string{"hot-unplug disk virtio1", "hot-plug disk scsi1"}},
+	} {
+		actions, pending := Plan(c.running, c.desired, c.live)
+		var got []string
+		for _, a := range actions {
+			got = append(got, a.String())
+		}
+		for _, p := range pending {
+			got = append(got, p.Key+": "+p.Reason)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
