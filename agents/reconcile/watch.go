@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -97,13 +98,15 @@ func (w *watcher) send(ctx context.Context, key string) {
 }
 
 // refresh makes the kernel watch what now lies at the watched paths. It
-// reports whether that is something else than before.
+// reports whether that is something else than before. A directory made anew
+// may have the number of the old one, whose watch the kernel has dropped.
 func (w *watcher) refresh() (changed bool) {
+	live := w.notify.WatchList()
 	for _, watch := range w.watches {
 		path := filepath.Join(w.root, watch.Dir)
 		now, there := identify(path)
 		before, watched := w.seen[watch.Dir]
-		if there == watched && now == before {
+		if there == watched && now == before && (!there || slices.Contains(live, path)) {
 			continue
 		}
 		if watched {
