@@ -153,3 +153,11 @@ func (f Format) check(path, value string) *Error {
 	}
 	return nil
 }
+
+// Check says whether value has the format. The error is an *Error.
+func (f Format) Check(value string) error {
+	if err := f.check("", value); err != nil {
+		return err
+	}
+	return nil
+}
