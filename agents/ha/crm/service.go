@@ -157,13 +157,14 @@ func (r *round) starting(t task) {
 func (r *round) started(t task) {
 	s := t.s
 	if !r.online(s.Node) {
-		switch {
-		case r.offlineLong(s.Node):
+		if r.offlineLong(s.Node) {
 			r.enter(t.sid, ha.Fence, values{})
-			return
-		case r.status.Nodes[s.Node] != ha.Maintenance:
+		}
+		if r.status.Nodes[s.Node] != ha.Maintenance {
 			return
 		}
+		// In maintenance a service leaves, even from a node that went down in
+		// it; the motion then finds the node away and asks for the fence again.
 		s.MaintenanceNode = s.Node
 	}
 	if t.config.Request != ha.WantStarted {

@@ -151,13 +151,13 @@ func (s *Scenario) readSettings(text []byte) error {
 			ShutdownPolicy *string `json:"shutdown_policy"`
 		} `json:"ha"`
 		CRS struct {
-			Scheduler      *string `json:"ha"`
-			OnStart        ha.Flag `json:"ha-rebalance-on-start"`
-			Auto           ha.Flag `json:"ha-auto-rebalance"`
-			Threshold      *number `json:"ha-auto-rebalance-threshold"`
-			Method         *string `json:"ha-auto-rebalance-method"`
-			Hold           *number `json:"ha-auto-rebalance-hold-duration"`
-			Margin         *number `json:"ha-auto-rebalance-margin"`
+			Scheduler *string `json:"ha"`
+			OnStart   ha.Flag `json:"ha-rebalance-on-start"`
+			Auto      ha.Flag `json:"ha-auto-rebalance"`
+			Threshold *number `json:"ha-auto-rebalance-threshold"`
+			Method    *string `json:"ha-auto-rebalance-method"`
+			Hold      *number `json:"ha-auto-rebalance-hold-duration"`
+			Margin    *number `json:"ha-auto-rebalance-margin"`
 		} `json:"crs"`
 	}
 	if err := json.Unmarshal(text, &file); err != nil {
