@@ -2,9 +2,9 @@ package rules
 
 import (
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
+
+	"etcpve/cfs/format/section"
 )
 
 // A Group is one section of ha/groups.cfg, the form rules replaced.
@@ -19,26 +19,23 @@ type Group struct {
 
 // ParseGroups reads ha/groups.cfg.
 func ParseGroups(text string) ([]Group, error) {
-	sections, err := parseSections("ha/groups.cfg", text)
-	if err != nil {
-		return nil, err
-	}
 	var groups []Group
-	for _, s := range sections {
-		if s.kind != "group" {
+	for _, s := range section.ParseDocument(text, "").Sections {
+		if s.Type != "group" {
 			continue
 		}
-		nodes, err := parseNodes(s.get("nodes"))
+		value := func(key string) string { v, _ := s.Get(key); return v }
+		nodes, err := parseNodes(value("nodes"))
 		if err != nil {
-			return nil, fmt.Errorf("ha/groups.cfg: group '%s': %w", s.id, err)
+			return nil, fmt.Errorf("ha/groups.cfg: line %d: group '%s': %w", s.Line, s.ID, err)
 		}
 		groups = append(groups, Group{
-			ID:         s.id,
+			ID:         s.ID,
 			Nodes:      nodes,
-			Restricted: truth(s.get("restricted")),
-			NoFailback: truth(s.get("nofailback")),
-			nodes:      s.get("nodes"),
-			comment:    s.get("comment"),
+			Restricted: truth(value("restricted")),
+			NoFailback: truth(value("nofailback")),
+			nodes:      value("nodes"),
+			comment:    value("comment"),
 		})
 	}
 	return groups, nil
@@ -67,38 +64,44 @@ func FromGroups(groups []Group, members map[string][]string) (all []Rule) {
 }
 
 // AppendGroups returns the text of ha/rules.cfg with the rules of FromGroups
-// added; a rule of the same id is replaced.
+// added; a rule of the same id is replaced, everything else stays as it is.
 func AppendGroups(text string, groups []Group, members map[string][]string) (string, error) {
-	sections, err := parseSections("ha/rules.cfg", text)
-	if err != nil {
-		return "", err
-	}
+	d := section.ParseDocument(text, "")
 	for _, g := range groups {
-		services := members[g.ID]
-		if len(services) == 0 {
+		if services := members[g.ID]; len(services) > 0 {
+			if err := g.add(d, g.Rule(services)); err != nil {
+				return "", err
+			}
+		}
+	}
+	return d.String(), nil
+}
+
+// add writes the group's rule into a document.
+func (g Group) add(d *section.Document, r Rule) error {
+	if _, found := d.Section(r.ID); found {
+		if err := d.Remove(r.ID); err != nil {
+			return err
+		}
+	}
+	if err := d.Add(string(r.Kind), r.ID); err != nil {
+		return err
+	}
+	for _, entry := range []struct {
+		key, value string
+		given      bool
+	}{
+		{"comment", g.comment, g.comment != ""},
+		{"nodes", g.nodes, true},
+		{"resources", strings.Join(r.Services, ","), true},
+		{"strict", "1", r.Strict},
+	} {
+		if !entry.given {
 			continue
 		}
-		added := g.section(g.Rule(services))
-		sections = slices.DeleteFunc(sections, func(s section) bool { return s.id == added.id })
-		sections = append(sections, added)
+		if err := d.Set(r.ID, entry.key, entry.value); err != nil {
+			return err
+		}
 	}
-	return formatSections(sections), nil
-}
-
-func (g Group) section(r Rule) section {
-	s := section{kind: string(NodeAffinity), id: r.ID}
-	if g.comment != "" {
-		s.lines = append(s.lines, property{"comment", g.comment})
-	}
-	return section{s.kind, s.id, append(s.lines,
-		property{"nodes", g.nodes},
-		property{"resources", strings.Join(r.Services, ",")},
-		property{"strict", strconv.Itoa(digit(r.Strict))})}
-}
-
-func digit(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"etcpve/cfs/format/section"
 )
 
 // A Kind is what a rule is about.
@@ -36,44 +38,40 @@ type Rule struct {
 
 // Parse reads ha/rules.cfg. Sections of other kinds are skipped.
 func Parse(text string) ([]Rule, error) {
-	sections, err := parseSections("ha/rules.cfg", text)
-	if err != nil {
-		return nil, err
-	}
 	var all []Rule
-	for _, s := range sections {
-		if kind := Kind(s.kind); kind != NodeAffinity && kind != ResourceAffinity {
+	for _, s := range section.ParseDocument(text, "").Sections {
+		if kind := Kind(s.Type); kind != NodeAffinity && kind != ResourceAffinity {
 			continue
 		}
 		r, err := parseRule(s)
 		if err != nil {
-			return nil, fmt.Errorf("ha/rules.cfg: rule '%s': %w", s.id, err)
+			return nil, fmt.Errorf("ha/rules.cfg: rule '%s': %w", s.ID, err)
 		}
 		all = append(all, r)
 	}
 	return all, nil
 }
 
-func parseRule(s section) (r Rule, err error) {
-	r = Rule{ID: s.id, Kind: Kind(s.kind)}
-	for _, p := range s.lines {
-		switch p.key {
+func parseRule(s section.Section) (r Rule, err error) {
+	r = Rule{ID: s.ID, Kind: Kind(s.Type)}
+	for _, e := range s.Entries {
+		switch e.Key {
 		case "resources":
-			r.Services = distinct(list(p.value))
+			r.Services = distinct(list(e.Value))
 		case "nodes":
-			r.Nodes, err = parseNodes(p.value)
+			r.Nodes, err = parseNodes(e.Value)
 		case "strict":
-			r.Strict = truth(p.value)
+			r.Strict = truth(e.Value)
 		case "affinity":
-			r.Positive = p.value == "positive"
-			if !r.Positive && p.value != "negative" {
-				err = fmt.Errorf("affinity: neither positive nor negative: '%s'", p.value)
+			r.Positive = e.Value == "positive"
+			if !r.Positive && e.Value != "negative" {
+				err = fmt.Errorf("affinity: neither positive nor negative: '%s'", e.Value)
 			}
 		case "disable":
 			r.Disabled = true
 		}
 		if err != nil {
-			return r, err
+			return r, fmt.Errorf("line %d: %w", e.Line, err)
 		}
 	}
 	return r, nil
@@ -121,4 +119,23 @@ func distinct[T int | string](items []T) []T {
 	items = slices.Clone(items)
 	slices.Sort(items)
 	return slices.Compact(items)
+}
+
+// list splits a value at commas and drops empty items.
+func list(value string) (items []string) {
+	for item := range strings.SplitSeq(value, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// truth reads a boolean as the section format knows it.
+func truth(value string) bool {
+	switch strings.ToLower(value) {
+	case "1", "on", "yes", "true":
+		return true
+	}
+	return false
 }
