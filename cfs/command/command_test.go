@@ -33,6 +33,9 @@ func TestACommandSurvivesTheLog(t *testing.T) {
 		if !reflect.DeepEqual(got, c) {
 			t.Errorf("%v %q changed on the way", c.Op, c.Path)
 		}
+		if id := IDOf(c.Marshal()); id != c.ID {
+			t.Errorf("%v %q: IDOf = %d, want %d", c.Op, c.Path, id, c.ID)
+		}
 	}
 }
 

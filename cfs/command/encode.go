@@ -121,6 +121,14 @@ func Unmarshal(b []byte) (*Command, error) {
 	return c, nil
 }
 
+// IDOf returns the ID of an encoded command without reading the rest of it.
+func IDOf(b []byte) uint64 {
+	if len(b) < 11 || b[0] != format || b[2]&flagID == 0 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(b[3:])
+}
+
 // reader takes fields off the front of rest; after the first error every
 // field is zero.
 type reader struct {
