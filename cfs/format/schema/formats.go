@@ -128,12 +128,15 @@ var formats = map[string]check{
 	"pve-cpuset":                     match(`\d+(-\d+)?(,\d+(-\d+)?)*`, "unable to parse cpuset option"),
 	"pve-vlan-id-or-range":           vlanRange,
 	"pve-hotplug-features":           hotplug,
-	"pve-startup-order":              match(`(order=)?\d+(,.*)?|(order=\d+|up=\d+|down=\d+)(,.*)?`, "unable to parse startup options"),
+	"pve-startup-order":              match(startupPart+`(,`+startupPart+`)*`, "unable to parse startup options"),
 	"pve-qm-bootdev":                 match(`(ide[0-3]|scsi([12]?\d|30)|virtio(\d|1[0-5])|sata[0-5]|net([12]?\d|3[01])|hostpci(\d|1[0-5])|usb(\d|1[0-3]))`, "invalid boot device '%s'"),
 	"pve-qm-bootdisk":                match(`(ide[0-3]|scsi([12]?\d|30)|virtio(\d|1[0-5])|sata[0-5]|efidisk0|tpmstate0)`, "invalid boot disk '%s'"),
 	"pve-lxc-mp-string":              mountPath,
 	"pve-lxc-dev-string":             devicePath,
 }
+
+// startupPart is one part of "order=N,up=SECONDS,down=SECONDS".
+const startupPart = `(?:\s*|(?:order=)?\d+|up=\d+|down=\d+)`
 
 // match refuses what the whole pattern does not match. A %s in reason is
 // replaced by the value.
