@@ -245,9 +245,12 @@ func (l *LRM) mourn() (ended bool) {
 
 func (l *LRM) serve() (ended bool) {
 	if l.look() {
-		if l.ending.asked {
+		switch {
+		case l.ending.asked:
 			ended = l.finish()
-		} else {
+		case !l.Cluster.Consistent():
+			l.Log.Notice("temporary inconsistent cluster state (cfs restart?), skip round")
+		default:
 			l.doServices()
 		}
 	}
@@ -258,14 +261,16 @@ func (l *LRM) serve() (ended bool) {
 // finish does the last work before the LRM ends.
 func (l *LRM) finish() (ended bool) {
 	l.work.run(l.resources)
-	switch {
-	case l.mode == ha.ModeRestart && l.seen.ActiveOn(l.Node) > 0:
-		return false
-	case l.work.stopErrors > 0:
-		// A service may still run: let the watchdog reset the node if it does not go down.
-	default:
-		l.release()
+	if l.mode == ha.ModeRestart {
+		if l.seen.ActiveOn(l.Node) > 0 {
+			return false
+		}
+	} else if l.work.stopErrors > 0 {
+		// A service may still run: if the node does not go down, the watchdog
+		// that stays open resets it.
+		return true
 	}
+	l.release()
 	return true
 }
 
@@ -287,10 +292,6 @@ func (l *LRM) maintain() (ended bool) {
 
 // doServices queues a job for every service here that needs one, and works.
 func (l *LRM) doServices() {
-	if !l.Cluster.Consistent() {
-		l.Log.Notice("temporary inconsistent cluster state (cfs restart?), skip round")
-		return
-	}
 	l.work.plan(l.seen.Services)
 	l.work.run(l.resources)
 }
