@@ -49,10 +49,12 @@ func TestBatchPrintsTheLog(t *testing.T) {
 	}
 }
 
-// pressAll presses keys, each followed by enough rounds for its effect.
+// pressAll presses keys until one quits.
 func pressAll(m *model, keys ...string) {
 	for _, key := range keys {
-		m.press(key)
+		if m.press(key) {
+			return
+		}
 	}
 }
 
@@ -104,48 +106,50 @@ func TestPlayOnATerminal(t *testing.T) {
 	master, slave := openTerminal(t)
 	done := make(chan error, 1)
 	go func() { done <- play(sim.Example(), slave, slave) }()
-	screen := make(chan string)
-	go func() {
-		defer close(screen)
-		var all strings.Builder
-		buf := make([]byte, 4096)
-		for !strings.Contains(all.String(), leaveScreen) {
-			n, err := master.Read(buf)
-			if err != nil {
-				break
-			}
-			all.Write(buf[:n])
-		}
-		screen <- all.String()
-	}()
-	if _, err := master.WriteString("p\x1b[B pq"); err != nil {
+	if err := master.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case err := <-done:
-		if err != nil {
+	// Each answer is typed once the screen shows what stands before it.
+	script := []struct{ shown, typed string }{
+		{"HA simulator", "p\x1b[Bp  "},
+		{"master node1", "q"},
+		{leaveScreen, ""},
+	}
+	var screen string
+	buf := make([]byte, 4096)
+	for _, s := range script {
+		for !strings.Contains(screen, s.shown) {
+			n, err := master.Read(buf)
+			if err != nil {
+				t.Fatalf("waiting for %q: %v\n%q", s.shown, err, screen)
+			}
+			screen += string(buf[:n])
+		}
+		if _, err := master.WriteString(s.typed); err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("does not quit")
 	}
-	if got := <-screen; !strings.HasPrefix(got, enterScreen) || !strings.Contains(got, "HA simulator") {
-		t.Errorf("screen: %q", got)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(screen, enterScreen) {
+		t.Errorf("screen: %q", screen)
 	}
 }
 
 // openTerminal returns both ends of a pseudo terminal.
 func openTerminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Skipf("no pseudo terminals here: %v", err)
 	}
+	master = os.NewFile(uintptr(fd), "/dev/ptmx") // non-blocking, so that deadlines work
 	t.Cleanup(func() { master.Close() })
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
-	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err != nil {
 		t.Fatal(err)
 	}
