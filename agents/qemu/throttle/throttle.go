@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 )
 
 // A Limit is how fast a drive may be used.
@@ -97,7 +98,12 @@ func (l Limit) Object() map[string]any {
 // Arguments are those of block_set_io_throttle, which wants six limits even
 // where they are zero.
 func (l Limit) Arguments() map[string]any {
-	args := map[string]any{"id": l.Key}
+	id := l.Key
+	if strings.HasPrefix(id, "virtio") {
+		// The disk is a child of the PCI device that bears the identifier.
+		id = "/machine/peripheral/" + id + "/virtio-backend"
+	}
+	args := map[string]any{"id": id}
 	for i, n := range limitNames {
 		if v := l.value(n.key); i < 6 || v > 0 {
 			args[n.key] = v
@@ -108,7 +114,7 @@ func (l Limit) Arguments() map[string]any {
 
 // value is a limit, where a length of zero means one second.
 func (l Limit) value(key string) int64 {
-	if v := l.Values[key]; v > 0 || len(key) < 7 || key[len(key)-7:] != "_length" {
+	if v := l.Values[key]; v > 0 || !strings.HasSuffix(key, "_length") {
 		return v
 	}
 	return 1

@@ -1,0 +1,202 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"etcpve/agents/host"
+	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/reconcile"
+	"etcpve/cfs/layout"
+)
+
+// Waits of one action.
+const (
+	lockWait = 10 * time.Second // for another program's lock on the guest
+	quitWait = 5 * time.Second  // for QEMU to end when told to
+)
+
+// Apply carries out one step under the node's lock of the guest.
+func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
+	vmid, err := vmidOf(key)
+	if err != nil {
+		return err
+	}
+	unlock, err := a.lock(ctx, vmid)
+	if err != nil {
+		return fmt.Errorf("vm %d: %w: %w", vmid, reconcile.ErrAbandon, err)
+	}
+	defer unlock()
+	steps := map[Step]func(context.Context, uint32, Action) error{
+		Start: a.start, Shutdown: a.shutdown, Kill: a.kill, Pause: a.pause, Resume: a.resume,
+		WriteOff: a.writeOff, Reap: a.reap, Blame: a.blame, Change: a.change,
+	}
+	if err := steps[action.Step](ctx, vmid, action); err != nil {
+		err = a.at(action.Desired, err)
+		if action.Step != Change {
+			err = fmt.Errorf("%w: %w", err, reconcile.ErrAbandon)
+		}
+		return err
+	}
+	return nil
+}
+
+// lock takes the lock that PVE's tools take before they touch a guest.
+func (a *Agent) lock(ctx context.Context, vmid uint32) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	f, err := os.OpenFile(filepath.Join(a.Locks, fmt.Sprintf("lock-%d.conf", vmid)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
+
+// command runs one QMP command against a VM.
+func (a *Agent) command(ctx context.Context, vmid uint32, name string, args, result any) error {
+	m, err := a.guest(vmid).connect(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	return m.Run(ctx, name, args, result)
+}
+
+func (a *Agent) shutdown(ctx context.Context, vmid uint32, _ Action) error {
+	if err := a.command(ctx, vmid, "system_powerdown", nil, nil); err != nil {
+		return err
+	}
+	return a.update(vmid, func(r *Record) { r.Stopping = now() })
+}
+
+// kill ends QEMU: asked to, then by SIGTERM, then by SIGKILL.
+func (a *Agent) kill(ctx context.Context, vmid uint32, _ Action) error {
+	r, _, err := a.load(vmid)
+	if err != nil {
+		return err
+	}
+	if r.Stopping.IsZero() {
+		if err := a.update(vmid, func(r *Record) { r.Stopping = now() }); err != nil {
+			return err
+		}
+	}
+	tries := []func() error{
+		func() error { return a.command(ctx, vmid, "quit", nil, nil) },
+		func() error { return host.Proc.Signal(r.Process, syscall.SIGTERM) },
+		func() error { return host.Proc.Signal(r.Process, syscall.SIGKILL) },
+	}
+	for _, try := range tries {
+		if err = try(); err != nil && host.Proc.Alive(r.Process) {
+			continue
+		}
+		wait, cancel := context.WithTimeout(ctx, quitWait)
+		err = host.Proc.WaitExit(wait, r.Process)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("kill: %w", err)
+}
+
+func (a *Agent) pause(ctx context.Context, vmid uint32, _ Action) error {
+	return a.command(ctx, vmid, "stop", nil, nil)
+}
+
+func (a *Agent) resume(ctx context.Context, vmid uint32, action Action) error {
+	if err := a.prepare(ctx, vmid, action.Desired); err != nil {
+		return err
+	}
+	if err := a.command(ctx, vmid, "cont", nil, nil); err != nil {
+		return err
+	}
+	return a.update(vmid, func(r *Record) { r.Begun = true })
+}
+
+func (a *Agent) writeOff(_ context.Context, vmid uint32, _ Action) error {
+	return a.writePower(vmid, Stopped)
+}
+
+// writePower says in the tree what a guest is to do.
+func (a *Agent) writePower(vmid uint32, p Power) error {
+	path := filepath.Join(a.Tree, layout.PowerDir, strconv.FormatUint(uint64(vmid), 10))
+	if err := os.WriteFile(path, []byte(string(p)+"\n"), 0o640); err != nil {
+		return fmt.Errorf("write power: %w", err)
+	}
+	return nil
+}
+
+// reap ends a QEMU whose guest is off, if it is there, and removes its traces.
+func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
+	r, ok, err := a.load(vmid)
+	if err != nil {
+		return err
+	}
+	if ok && r.Process.PID != 0 && host.Proc.Alive(r.Process) {
+		if err := a.kill(ctx, vmid, action); err != nil {
+			return err
+		}
+	}
+	a.drop(vmid)
+	return a.forget(vmid)
+}
+
+// blame records that QEMU is gone though nobody asked it to go.
+func (a *Agent) blame(_ context.Context, vmid uint32, action Action) error {
+	reason := fmt.Sprintf("QEMU (process %d) is gone", mustPID(a, vmid))
+	if said := a.lastLog(vmid, 0); said != "" {
+		reason += ": " + said
+	}
+	a.drop(vmid)
+	return a.update(vmid, func(r *Record) { r.Crash, r.Mark = reason, action.Desired.Mark })
+}
+
+func mustPID(a *Agent, vmid uint32) int {
+	r, _, _ := a.load(vmid) // 0 for one that cannot be read
+	return r.Process.PID
+}
+
+// maxSaid is how much of QEMU's log goes into an error.
+const maxSaid = 500
+
+// lastLog returns the end of what QEMU wrote to its log from an offset on.
+func (a *Agent) lastLog(vmid uint32, from int64) string {
+	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, vmid, "log"))
+	if err != nil || int64(len(content)) < from {
+		return ""
+	}
+	said := strings.TrimSpace(string(content[from:]))
+	if over := len(said) - maxSaid; over > 0 {
+		said = "…" + said[over:]
+	}
+	return strings.ReplaceAll(said, "\n", "; ")
+}
+
+// refused returns QEMU's refusal of a command, if that is what err is.
+func refused(err error) *monitor.Error {
+	var e *monitor.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"etcpve/agents/host"
+	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/hotplug"
+)
+
+// start brings a VM up: QEMU with its CPUs halted, then what can only be set
+// through QMP, and last of all the CPUs.
+func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
+	d := action.Desired
+	if d.Config.Bool("template", false) {
+		return &cmdline.KeyError{Key: "template", Err: errors.New("a template is not started")}
+	}
+	if err := a.foreign(vmid); err != nil {
+		return err
+	}
+	facts, accel, err := a.hostFor(ctx, d.Config)
+	if err != nil {
+		return err
+	}
+	command, err := cmdline.Build(a.guestOf(ctx, vmid, d.Config), facts)
+	if err != nil {
+		return err
+	}
+	a.drop(vmid)
+	if err := a.forget(vmid); err != nil {
+		return err
+	}
+	process, err := a.launch(ctx, vmid, command, d)
+	if err != nil {
+		return err
+	}
+	record := Record{Process: process, Config: d.Config, Accel: accel, Warnings: command.Warnings}
+	if err := a.save(vmid, record); err != nil {
+		return err
+	}
+	for _, tap := range command.Taps {
+		if err := a.Ports.Plug(ctx, tap); err != nil {
+			return a.failStart(ctx, vmid, action, &cmdline.KeyError{Key: tap.Key, Err: err})
+		}
+	}
+	if d.Power == Paused || d.Config.Bool("freeze", false) {
+		return a.prepare(ctx, vmid, d)
+	}
+	return a.resume(ctx, vmid, action)
+}
+
+// failStart ends a QEMU that came up but cannot be what it should be.
+func (a *Agent) failStart(ctx context.Context, vmid uint32, action Action, err error) error {
+	return errors.Join(err, a.reap(ctx, vmid, action))
+}
+
+// guestOf binds a configuration to the node's volumes.
+func (a *Agent) guestOf(ctx context.Context, vmid uint32, c cmdline.Config) cmdline.Guest {
+	return cmdline.Guest{VMID: vmid, Config: c, Volume: func(id string) (cmdline.Volume, error) {
+		return a.Volumes.Resolve(ctx, id)
+	}}
+}
+
+// launch starts QEMU as a daemon. Its first process ends when the machine is
+// made, or with what is wrong on its error output.
+func (a *Agent) launch(ctx context.Context, vmid uint32, command cmdline.Command, d Desired) (p host.Process, err error) {
+	for _, c := range command.Copies {
+		if err := copyOnce(c); err != nil {
+			return p, err
+		}
+	}
+	if command.TPM != nil {
+		if err := a.startTPM(ctx, *command.TPM); err != nil {
+			return p, &cmdline.KeyError{Key: "tpmstate0", Err: err}
+		}
+	}
+	log := cmdline.RunFile(a.RunDir, vmid, "log")
+	from := int64(0)
+	if info, err := os.Stat(log); err == nil {
+		from = info.Size()
+	}
+	// With -D the daemon keeps its error output, which is the same file.
+	argv := append([]string{command.Binary}, command.Args...)
+	argv = append(argv, "-S", "-daemonize", "-D", log)
+	started, err := a.system.Start(host.Command{Argv: argv}, log)
+	if err != nil {
+		return p, err
+	}
+	if err := started.Wait(); err != nil {
+		return p, a.blameKey(d, fmt.Errorf("start: %s: %w", a.lastLog(vmid, from), err))
+	}
+	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, vmid, "pid"))
+	if err != nil {
+		return p, fmt.Errorf("start: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		return p, fmt.Errorf("start: pid file: %w", err)
+	}
+	return host.Proc.Find(pid)
+}
+
+// blameKey names the key whose device QEMU complains about, if it can be told.
+func (a *Agent) blameKey(d Desired, err error) error {
+	for key := range d.Config {
+		for _, sign := range []string{"id=" + key + ",", "id=" + key + ":", cmdline.NodeName(key) + "\""} {
+			if strings.Contains(err.Error(), sign) {
+				return &cmdline.KeyError{Key: key, Err: err}
+			}
+		}
+	}
+	return err
+}
+
+// prepare sets what has no place on the command line. It may be repeated.
+func (a *Agent) prepare(ctx context.Context, vmid uint32, d Desired) error {
+	r, ok, err := a.load(vmid)
+	if err != nil || !ok || r.Begun {
+		return err
+	}
+	for _, key := range r.Config.DriveKeys() {
+		if err := a.throttle(ctx, vmid, r.Config, key); err != nil {
+			return err
+		}
+	}
+	for key := range r.Config {
+		if _, nic := cmdline.Index(key, "net"); nic {
+			if err := a.setLink(ctx, vmid, r.Config, key, false); err != nil {
+				return err
+			}
+		}
+	}
+	memory, err := r.Config.MemoryMB()
+	if err != nil || r.Config["balloon"] == "0" {
+		return err
+	}
+	if want := hotplug.BalloonMB(r.Config, memory); want != memory {
+		return a.setBalloon(ctx, vmid, want)
+	}
+	return nil
+}
+
+// copyOnce makes a file from a template unless it is there.
+func copyOnce(c cmdline.Copy) error {
+	if _, err := os.Stat(c.To); err == nil {
+		return nil
+	}
+	from, err := os.Open(c.From)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(c.To, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
+}
+
+// startTPM starts the emulator of a TPM, which ends with QEMU.
+func (a *Agent) startTPM(ctx context.Context, t cmdline.TPM) error {
+	argv := []string{
+		"swtpm", "socket", "--tpmstate", "backend-uri=file://" + t.State + ",mode=0600",
+		"--ctrl", "type=unixio,path=" + t.Socket + ",mode=0600", "--terminate", "--daemon",
+		"--log", "file=" + filepath.Join(a.RunDir, "swtpm.log") + ",level=1",
+	}
+	if t.Version2 {
+		argv = append(argv, "--tpm2")
+	}
+	_, err := a.system.Run(ctx, host.Command{Argv: argv})
+	return err
+}

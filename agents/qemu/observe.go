@@ -1,0 +1,150 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"etcpve/agents/host"
+	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/monitor"
+)
+
+// A State is what the node shows of one VM.
+type State struct {
+	Known     bool   // it has a record here
+	Record    Record // zero if it has none
+	Status    string // QEMU's own word, "" if no QEMU runs
+	Silent    string // why a QEMU that runs does not answer
+	Ended     string // how QEMU said that it would end, if it did
+	Devices   map[string]bool
+	Releasing map[string]bool // devices the guest was asked to give up
+	Now       time.Time
+}
+
+func (s State) alive() bool { return s.Status != "" || s.Silent != "" }
+
+// words are the operator's for QEMU's.
+var words = map[string]string{
+	"running": "running", "prelaunch": "paused", "paused": "paused", "suspended": "suspended", "shutdown": "stopped",
+}
+
+// word is the state for the status document.
+func (s State) word() string {
+	switch {
+	case s.Silent != "":
+		return "unresponsive"
+	case s.Status != "":
+		if w, ok := words[s.Status]; ok {
+			return w
+		}
+		return s.Status
+	case s.Record.Crash != "":
+		return "crashed"
+	}
+	return "stopped"
+}
+
+// defaultDown is how long a guest may take to switch off.
+const defaultDown = 180 * time.Second
+
+// stopDeadline returns the time left to a guest that was asked to switch off,
+// at least a moment while it has any.
+func (s State) stopDeadline(d Desired) time.Duration {
+	if s.Record.Stopping.IsZero() || !s.alive() {
+		return 0
+	}
+	return max(time.Until(s.Record.Stopping.Add(downTime(d.Config))), time.Second)
+}
+
+// downTime reads the time-out of startup: order=N,up=N,down=N.
+func downTime(c cmdline.Config) time.Duration {
+	if o, err := c.Options("startup", "order"); err == nil {
+		if n, err := strconv.Atoi(o["down"]); err == nil && n >= 0 {
+			return time.Duration(n) * time.Second
+		}
+	}
+	return defaultDown
+}
+
+// Observe looks at the process and asks QEMU.
+func (a *Agent) Observe(ctx context.Context, key string) (s State, err error) {
+	vmid, err := vmidOf(key)
+	if err != nil {
+		return s, err
+	}
+	s.Now = now()
+	if s.Record, s.Known, err = a.load(vmid); err != nil {
+		return s, err
+	}
+	if !s.Known {
+		return s, a.foreign(vmid)
+	}
+	if s.Record.Process.PID == 0 || !host.Proc.Alive(s.Record.Process) {
+		s.Ended = a.lastWords(vmid)
+		return s, nil
+	}
+	g := a.guest(vmid)
+	m, err := g.connect(ctx)
+	if err != nil {
+		s.Silent = err.Error()
+		return s, nil
+	}
+	s.Releasing = g.releasing()
+	if err := s.ask(ctx, m); err != nil {
+		s.Status, s.Silent = "", err.Error()
+	}
+	return s, nil
+}
+
+// foreign refuses to touch a VM that something else started here.
+func (a *Agent) foreign(vmid uint32) error {
+	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, vmid, "pid"))
+	if err != nil {
+		return nil
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		return nil
+	}
+	p, err := host.Proc.Find(pid)
+	if err != nil {
+		return nil // a stale file
+	}
+	argv, err := host.Proc.Argv(p)
+	if err != nil || !strings.Contains(strings.Join(argv, " "), cmdline.RunFile(a.RunDir, vmid, "pid")) {
+		return nil // the number was given to another process
+	}
+	return fmt.Errorf("vm %d: runs as process %d without a record of how it was started", vmid, pid)
+}
+
+func (s *State) ask(ctx context.Context, m *monitor.Monitor) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var status struct{ Status string }
+	if err := m.Run(ctx, "query-status", nil, &status); err != nil {
+		return err
+	}
+	devices, err := deviceIDs(ctx, m)
+	if err != nil {
+		return err
+	}
+	s.Status, s.Devices = status.Status, devices
+	return nil
+}
+
+// deviceIDs lists the devices that have an identifier.
+func deviceIDs(ctx context.Context, m *monitor.Monitor) (map[string]bool, error) {
+	var children []struct{ Name string }
+	if err := m.Run(ctx, "qom-list", map[string]any{"path": "/machine/peripheral"}, &children); err != nil {
+		return nil, err
+	}
+	ids := map[string]bool{}
+	for _, c := range children {
+		ids[c.Name] = true
+	}
+	return ids, nil
+}
