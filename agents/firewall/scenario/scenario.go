@@ -183,7 +183,7 @@ func (s *Scenario) send(t Test, fromName, toName string) (firewall.Verdict, erro
 	if err != nil {
 		return "", err
 	}
-	p, err := t.packet(fromName, toName)
+	p, err := t.Packet(fromName, toName)
 	if err != nil {
 		return "", err
 	}

@@ -101,8 +101,8 @@ func parseTest(text string) (t Test, err error) {
 	return t, nil
 }
 
-// packet returns the packet of a test between two zones.
-func (t Test) packet(from, to string) (p firewall.Packet, err error) {
+// Packet returns the packet of a test between two zones.
+func (t Test) Packet(from, to string) (p firewall.Packet, err error) {
 	p = firewall.Packet{
 		FrameType: "IPv4", Protocol: t.Proto, SourceType: t.SrcType, DestType: t.DstType,
 		LinkType: "unicast", SourceMAC: t.MAC, State: t.State, Flags: t.Flags,
