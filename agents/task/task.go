@@ -1,0 +1,274 @@
+// Package task runs one-shot work that was asked for by a file.
+//
+// A request is a file in nodes/NODE/tasks with lines "key: value": type, id,
+// user, and parameters. The agent of that node claims it by renaming it to its
+// UPID, runs the handler of its type, keeps the log, and appends "status" and
+// "endtime" to the file. Any node can ask any node.
+//
+// It owns that directory's files after they were claimed, the log of each task
+// and the index of logs. It knows no type of task by itself and never runs a
+// task twice: one whose agent died is recorded as interrupted.
+package task
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"etcpve/agents/host"
+	"etcpve/agents/reconcile"
+	"etcpve/cfs/format/upid"
+)
+
+// keepEnded is how long the file of a finished task stays, so that whoever
+// asked can read how it ended. The log stays longer.
+const keepEnded = 15 * time.Minute
+
+// DefaultUser is who asked, where a request does not say.
+const DefaultUser = "root@pam"
+
+// A Handler does the work of one type of task. What it writes to log is the
+// task's log, its error the task's end.
+type Handler func(ctx context.Context, r Request, log *Log) error
+
+// Options say where tasks are asked for and who does them. All but LogDir are required.
+type Options struct {
+	Tree     string
+	Node     string
+	LogDir   string // default upid.LogDir
+	Handlers map[string]Handler
+	Log      *slog.Logger
+}
+
+// An Agent runs the tasks of one node.
+type Agent struct {
+	Options
+	self host.Process
+
+	mu   sync.Mutex      // guards seen
+	seen map[string]bool // tasks this process has begun
+}
+
+// New prepares an agent.
+func New(o Options) (*Agent, error) {
+	if o.LogDir == "" {
+		o.LogDir = upid.LogDir
+	}
+	self, err := host.Proc.Find(os.Getpid())
+	if err != nil {
+		return nil, fmt.Errorf("task: %w", err)
+	}
+	return &Agent{Options: o, self: self, seen: map[string]bool{}}, nil
+}
+
+// Dir is where requests to a node go, relative to the tree.
+func Dir(node string) string { return "nodes/" + node + "/tasks" }
+
+// Loop returns the loop of the agent.
+func (a *Agent) Loop() *reconcile.Loop {
+	return reconcile.New(a, reconcile.Options{
+		Name: "task", Tree: a.Tree, Node: a.Node, Log: a.Log,
+		Watches: []reconcile.Watch{{Dir: Dir(a.Node), Key: func(name string) (string, bool) {
+			return name, !strings.HasPrefix(name, ".")
+		}}},
+	})
+}
+
+// Run works until ctx ends, which handlers see too.
+func (a *Agent) Run(ctx context.Context) error { return a.Loop().Run(ctx) }
+
+// A Step is a kind of action.
+type Step string
+
+// The life of a task.
+const (
+	Claim     Step = "claim"
+	Begin     Step = "run"
+	Interrupt Step = "record as interrupted"
+	Refuse    Step = "refuse"
+	Remove    Step = "remove"
+)
+
+// An Action is one step of one task.
+type Action struct {
+	Step   Step
+	File   File
+	Reason string
+}
+
+// String is the action as it is printed and logged.
+func (a Action) String() string {
+	text := string(a.Step) + " " + a.File.Request.Type + " " + a.File.Request.ID
+	if a.Reason != "" {
+		text += ": " + a.Reason
+	}
+	return strings.TrimSpace(text)
+}
+
+// State is what the node knows of a task.
+type State struct {
+	Begun bool // by this process
+	Now   time.Time
+}
+
+// Desired reads the file of a task.
+func (a *Agent) Desired(_ context.Context, key string) (File, error) {
+	path := a.path(key)
+	text, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return File{}, nil
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("task %s: %w", key, err)
+	}
+	f := parseFile(key, string(text))
+	if info, err := os.Stat(path); err == nil {
+		f.Written = info.ModTime()
+	}
+	return f, nil
+}
+
+// Observe tells whether this process has begun the task.
+func (a *Agent) Observe(_ context.Context, key string) (State, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return State{Begun: a.seen[key], Now: time.Now()}, nil
+}
+
+// Plan decides the next step of a task.
+func (a *Agent) Plan(f File, s State) []Action {
+	switch {
+	case f.Name == "":
+		return nil
+	case f.Status != "":
+		if s.Now.Sub(f.Written) >= keepEnded {
+			return []Action{{Step: Remove, File: f}}
+		}
+		return nil
+	case f.UPID != (upid.UPID{}):
+		return a.planClaimed(f, s)
+	}
+	if reason := a.refusal(f.Request); reason != "" {
+		return []Action{{Step: Refuse, File: f, Reason: reason}}
+	}
+	return []Action{{Step: Claim, File: f}}
+}
+
+func (a *Agent) planClaimed(f File, s State) []Action {
+	mine := int(f.UPID.PID) == a.self.PID && f.UPID.PStart == a.self.Start
+	switch {
+	case mine && !s.Begun:
+		return []Action{{Step: Begin, File: f}}
+	case !mine:
+		return []Action{{Step: Interrupt, File: f}}
+	}
+	return nil
+}
+
+// refusal says why a request cannot become a task.
+func (a *Agent) refusal(r Request) string {
+	switch {
+	case r.Type == "":
+		return "no type given"
+	case a.Handlers[r.Type] == nil:
+		return fmt.Sprintf("type: no task is called %q", r.Type)
+	}
+	if _, err := upid.Parse(a.identify(r, 0).String()); err != nil {
+		return "id or user cannot be part of a task identifier"
+	}
+	return ""
+}
+
+func (a *Agent) identify(r Request, when int64) upid.UPID {
+	return upid.UPID{
+		Node: a.Node, PID: uint32(a.self.PID), PStart: a.self.Start, StartTime: when, Type: r.Type, ID: r.ID, User: r.User,
+	}
+}
+
+// Apply carries out one step.
+func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
+	switch action.Step {
+	case Claim:
+		return a.claim(action.File)
+	case Begin:
+		return a.begin(ctx, action.File)
+	case Interrupt:
+		return a.end(action.File, "interrupted: its agent ended")
+	case Refuse:
+		return a.end(action.File, action.Reason)
+	}
+	if err := os.Remove(a.path(key)); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("task %s: %w", key, err)
+	}
+	return nil
+}
+
+// Report asks to be called again when an ended task's file is old enough to go.
+func (a *Agent) Report(_ string, f File, s State, _ error) reconcile.Report {
+	if f.Status == "" {
+		return reconcile.Report{}
+	}
+	return reconcile.Report{Again: max(time.Second, keepEnded-s.Now.Sub(f.Written))}
+}
+
+// claim renames a request to its UPID. Two requests for the same work in one
+// second differ by a second in their names.
+func (a *Agent) claim(f File) error {
+	for when := time.Now().Unix(); ; when++ {
+		name := a.identify(f.Request, when).String()
+		if _, err := os.Lstat(a.path(name)); err == nil {
+			continue
+		}
+		if err := os.Rename(a.path(f.Name), a.path(name)); err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("task %s: claim: %w", f.Name, err)
+		}
+		return nil
+	}
+}
+
+// begin runs a task to its end. Its failure is recorded, not returned: it is
+// the task's, not the agent's.
+func (a *Agent) begin(ctx context.Context, f File) error {
+	a.mu.Lock()
+	a.seen[f.Name] = true
+	a.mu.Unlock()
+	log, err := openLog(a.LogDir, f.UPID)
+	if err != nil {
+		return a.end(f, err.Error())
+	}
+	err = a.Handlers[f.Request.Type](ctx, f.Request, log)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("interrupted: its agent was stopped")
+	}
+	status := log.finish(err)
+	return a.end(f, status)
+}
+
+// end appends the outcome to the file of a task, and to the index of logs.
+func (a *Agent) end(f File, status string) error {
+	status = strings.ReplaceAll(strings.TrimSpace(status), "\n", " ")
+	now := time.Now().Unix()
+	text := f.text + fmt.Sprintf("status: %s\nendtime: %d\n", status, now)
+	if err := os.WriteFile(a.path(f.Name), []byte(text), 0o640); err != nil {
+		return fmt.Errorf("task %s: %w", f.Name, err)
+	}
+	if f.UPID == (upid.UPID{}) {
+		return nil
+	}
+	return appendIndex(a.LogDir, f.UPID, now, status)
+}
+
+func (a *Agent) path(name string) string { return filepath.Join(a.Tree, Dir(a.Node), name) }
+
+var _ reconcile.Agent[File, State, Action] = (*Agent)(nil)
+
+// keys of a task file that are not parameters.
+var reserved = []string{"type", "id", "user", "status", "endtime"}
+
+func isParameter(key string) bool { return !slices.Contains(reserved, key) }

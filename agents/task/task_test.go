@@ -1,0 +1,194 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"etcpve/cfs/format/upid"
+)
+
+// newNode runs an agent with a few handlers on a plain directory.
+func newNode(t *testing.T) Options {
+	t.Helper()
+	o := Options{Tree: t.TempDir(), Node: "n1", LogDir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Handlers: map[string]Handler{
+		"echo": func(_ context.Context, r Request, log *Log) error {
+			log.Printf("said %s", r.Params["text"])
+			return nil
+		},
+		"warn": func(_ context.Context, _ Request, log *Log) error { log.Warnf("hm"); return nil },
+		"fail": func(context.Context, Request, *Log) error { return errors.New("vm 100: no") },
+		"hang": func(ctx context.Context, _ Request, _ *Log) error { <-ctx.Done(); return nil },
+	}}
+	if err := os.MkdirAll(filepath.Join(o.Tree, Dir("n1")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// begin starts an agent and returns what stops it.
+func begin(t *testing.T, o Options) (stop func()) {
+	t.Helper()
+	a, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// files returns the tasks of the node.
+func files(t *testing.T, o Options) (all []File) {
+	t.Helper()
+	dir := filepath.Join(o.Tree, Dir("n1"))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if text, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil {
+			all = append(all, parseFile(e.Name(), string(text)))
+		}
+	}
+	return all
+}
+
+func ask(t *testing.T, o Options, r Request) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	return Ask(ctx, o.Tree, "n1", r)
+}
+
+func TestTaskIsRunAndLogged(t *testing.T) {
+	o := newNode(t)
+	defer begin(t, o)()
+	if err := ask(t, o, Request{Type: "echo", ID: "100", User: "joe@pve", Params: map[string]string{"text": "hello"}}); err != nil {
+		t.Fatal(err)
+	}
+	all := files(t, o)
+	if len(all) != 1 || all[0].UPID.Type != "echo" || all[0].UPID.ID != "100" || all[0].UPID.User != "joe@pve" || all[0].Status != "OK" {
+		t.Fatalf("%+v", all)
+	}
+	log, err := os.ReadFile(logPath(o.LogDir, all[0].UPID))
+	if string(log) != "said hello\nTASK OK\n" || err != nil || upid.Status(string(log)) != "OK" {
+		t.Errorf("log %q, %v", log, err)
+	}
+	if !strings.HasPrefix(logPath("/x", all[0].UPID), "/x/") {
+		t.Error("the log is not in its directory")
+	}
+	index, err := os.ReadFile(filepath.Join(o.LogDir, "index"))
+	if fields := strings.Fields(string(index)); err != nil || len(fields) != 3 || fields[0] != all[0].Name || fields[2] != "OK" {
+		t.Errorf("index %q, %v", index, err)
+	}
+}
+
+func TestOutcomesReachWhoAsked(t *testing.T) {
+	o := newNode(t)
+	defer begin(t, o)()
+	for kind, want := range map[string]string{
+		"fail": "vm 100: no", "warn": "", "dance": `type: no task is called "dance"`, "": "no type given",
+	} {
+		err := ask(t, o, Request{Type: kind, ID: "100"})
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%q: %v, want %q", kind, err, want)
+		}
+	}
+	if err := ask(t, o, Request{Type: "echo", ID: "a:b"}); err == nil {
+		t.Error("an id that breaks the task identifier was accepted")
+	}
+}
+
+func TestSameWorkTwiceInASecondIsTwoTasks(t *testing.T) {
+	o := newNode(t)
+	defer begin(t, o)()
+	done := make(chan error, 5)
+	for range cap(done) {
+		go func() { done <- ask(t, o, Request{Type: "echo", ID: "1"}) }()
+	}
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(files(t, o)); n != 5 {
+		t.Errorf("%d tasks, want 5", n)
+	}
+}
+
+func TestInterruptedTaskIsNotRunAgain(t *testing.T) {
+	o := newNode(t)
+	stop := begin(t, o)
+	asked := make(chan error, 1)
+	go func() { asked <- ask(t, o, Request{Type: "hang", ID: "1"}) }()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if all := files(t, o); len(all) == 1 && all[0].UPID.Type == "hang" {
+			if _, err := os.Stat(logPath(o.LogDir, all[0].UPID)); err == nil {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("never begun")
+		}
+	}
+	stop()
+	if err := <-asked; err == nil || err.Error() != "interrupted: its agent was stopped" {
+		t.Errorf("%v", err)
+	}
+	// One that an agent left without a trace, as after kill -9.
+	lost := upid.UPID{Node: "n1", PID: 1, PStart: 1, StartTime: 1, Type: "echo", User: "root@pam"}
+	path := filepath.Join(o.Tree, Dir("n1"), lost.String())
+	if err := os.WriteFile(path, []byte("type: echo\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	defer begin(t, o)()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		text, _ := os.ReadFile(path)
+		if f := parseFile(lost.String(), string(text)); f.Status == "interrupted: its agent ended" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the lost task says %q", text)
+		}
+	}
+}
+
+func TestGivenUpRequestIsWithdrawn(t *testing.T) {
+	o := newNode(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := Ask(ctx, o.Tree, "n1", Request{Type: "echo"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if all := files(t, o); len(all) != 0 {
+		t.Errorf("left behind: %+v", all)
+	}
+}
+
+func TestEndedTasksGoAfterAWhile(t *testing.T) {
+	a := &Agent{}
+	now := time.Now()
+	f := File{Name: "x", Status: "OK", Written: now.Add(-keepEnded / 2)}
+	if plan := a.Plan(f, State{Now: now}); plan != nil {
+		t.Errorf("%v", plan)
+	}
+	if again := a.Report("x", f, State{Now: now}, nil).Again; again != keepEnded/2 {
+		t.Errorf("again after %v", again)
+	}
+	f.Written = now.Add(-keepEnded)
+	if plan := a.Plan(f, State{Now: now}); len(plan) != 1 || plan[0].Step != Remove {
+		t.Errorf("%v", plan)
+	}
+}
