@@ -281,6 +281,17 @@ func TestStatusIsWrittenOnlyWhenItChanges(t *testing.T) {
 	if info, _ := os.Stat(path); time.Since(info.ModTime()) < time.Minute {
 		t.Error("written again without a change")
 	}
+	if err := p.Publish(r, errors.New("no")); err != nil {
+		t.Fatal(err)
+	}
+	failed, _ := os.ReadFile(path)
+	time.Sleep(2 * time.Millisecond) // the resolution of the time that is written
+	if err := p.Publish(r, errors.New("no")); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := os.ReadFile(path); string(again) == string(failed) {
+		t.Error("a second failure cannot be told from the first")
+	}
 	r.Content = nil
 	if err := p.Publish(r, nil); err != nil {
 		t.Fatal(err)

@@ -22,11 +22,16 @@ const (
 	Failed   State = "failed"  // part of the file could not be applied
 )
 
+// timeForm is RFC 3339 with milliseconds.
+const timeForm = "2006-01-02T15:04:05.000Z07:00"
+
 // A Publisher writes status documents. It writes nothing when the tree has no
 // place for them, as a plain directory has not.
 type Publisher struct{ Tree, Node string }
 
-// Publish says what came of a run, unless that is said already.
+// Publish says what came of a run, unless that is said already. A failure is
+// said each time, with its time: whoever asked for another try can tell that it
+// was made.
 func (p Publisher) Publish(r Report, err error) error {
 	if r.Path == "" {
 		return nil
@@ -44,7 +49,7 @@ func (p Publisher) Publish(r Report, err error) error {
 	}
 	text := p.document(r, err, time.Now())
 	old, e := os.ReadFile(path)
-	if e == nil && lasting(string(old)) == lasting(text) {
+	if e == nil && err == nil && lasting(string(old)) == lasting(text) {
 		return nil
 	}
 	if e != nil {
@@ -62,7 +67,7 @@ func (p Publisher) document(r Report, err error, now time.Time) string {
 	line("state", string(stateOf(r, err)))
 	line("digest", fmt.Sprintf("%x", sha1.Sum(r.Content)))
 	line("node", p.Node)
-	line("time", now.UTC().Format(time.RFC3339))
+	line("time", now.UTC().Format(timeForm))
 	for _, l := range r.Lines {
 		line(l.Key, l.Value)
 	}
