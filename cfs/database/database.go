@@ -33,9 +33,8 @@ type Options struct {
 	Now          func() time.Time
 }
 
-// checkpointPages is the size of the write-ahead log, in pages, from which it is
-// copied back: 4 MiB.
-const checkpointPages = 1024
+// checkpointBytes is the size of the write-ahead log from which it is copied back.
+const checkpointBytes = 4 << 20
 
 func (o *Options) setDefaults() {
 	if o.Log == nil {
@@ -68,9 +67,9 @@ type Database struct {
 
 	flushing sync.Mutex // held during a whole flush, before the others
 
-	writing  sync.Mutex // guards w, walPages, logged and hard
+	writing  sync.Mutex // guards w, walBytes, logged and hard
 	w        *conn
-	walPages int
+	walBytes int
 	logged   logged
 	hard     command.HardState
 
@@ -117,8 +116,11 @@ func Open(path string, t *tree.Tree, opt Options) (*Database, error) {
 
 func (d *Database) open() (err error) {
 	// The checkpointer is ours: SQLite's own would run inside a save.
-	const options = "_journal_mode=WAL&_synchronous=FULL&_busy_timeout=5000"
+	const options = "_synchronous=FULL&_busy_timeout=5000"
 	if d.w, err = connect(d.path, options); err != nil {
+		return err
+	}
+	if err := d.w.paged(); err != nil {
 		return err
 	}
 	if err := d.w.script("PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=16777216"); err != nil {

@@ -226,7 +226,7 @@ func (d *Database) inline(selected func(source int64) bool) error {
 // checkpointIfDue copies the write-ahead log back once it has grown.
 func (d *Database) checkpointIfDue() error {
 	d.writing.Lock()
-	due := d.walPages >= checkpointPages
+	due := d.walBytes >= checkpointBytes
 	d.writing.Unlock()
 	if !due {
 		return nil
@@ -238,7 +238,7 @@ func (d *Database) checkpointIfDue() error {
 	}
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	d.walPages = 0
+	d.walBytes = 0
 	return d.checkpoint()
 }
 

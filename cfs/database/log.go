@@ -69,10 +69,10 @@ func (d *Database) append(hard command.HardState, vote bool, entries []command.E
 	return nil
 }
 
-// wrote estimates the pages that a row adds to the write-ahead log.
+// wrote estimates the bytes that a row adds to the write-ahead log.
 func (d *Database) wrote(bytes int) {
-	d.walPages += 1 + bytes/4096
-	if d.walPages >= checkpointPages {
+	d.walBytes += bytes + 2*pageSize
+	if d.walBytes >= checkpointBytes {
 		d.wakeUp()
 	}
 }
