@@ -231,3 +231,53 @@ func texts(value any) any {
 	}
 	return value
 }
+
+func TestGoldenIDMaps(t *testing.T) {
+	type wireMap struct {
+		Kind      string
+		Container uint64 `json:"container_first"`
+		Host      uint64 `json:"host_first"`
+		Count     uint64
+	}
+	type wireCase struct {
+		Name         string
+		Unprivileged bool
+		LXC          [][2]string
+		Maps         []wireMap
+		UID          uint64 `json:"root_uid"`
+		GID          uint64 `json:"root_gid"`
+		Error        *string
+	}
+	for _, c := range golden.Cases[wireCase](t, "lxc-config", "idmap") {
+		golden.Case(t, "lxc-config", "idmap/"+c.Name, func(t *testing.T) {
+			s := NewSection()
+			for _, line := range c.LXC {
+				s.Raw = append(s.Raw, Raw{line[0], line[1]})
+			}
+			if c.Unprivileged {
+				s.Set("unprivileged", "1")
+			}
+			maps, err := IDMaps(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []IDMap
+			for _, m := range c.Maps {
+				want = append(want, IDMap(m))
+			}
+			if !reflect.DeepEqual(maps, want) {
+				t.Errorf("maps %v, want %v", maps, want)
+			}
+			if u, g := HostID(maps, "u"), HostID(maps, "g"); u != c.UID || g != c.GID {
+				t.Errorf("root is %d:%d, want %d:%d", u, g, c.UID, c.GID)
+			}
+			got := ""
+			if err := CheckIDMaps(maps); err != nil {
+				got = err.Error() + "\n"
+			}
+			if wanted := c.Error; got != "" && wanted == nil || wanted != nil && got != *wanted {
+				t.Errorf("error %q, want %v", got, wanted)
+			}
+		})
+	}
+}
