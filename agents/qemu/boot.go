@@ -152,10 +152,7 @@ func (a *Agent) starters() ([]starter, error) {
 		if err != nil {
 			return nil, err
 		}
-		config, _, err := readConfig(string(content))
-		if err != nil {
-			continue // its status says so
-		}
+		config, _, _ := readConfig(g.VMID, string(content))
 		all = append(all, starterOf(g.VMID, config))
 	}
 	slices.SortFunc(all, func(x, y starter) int {
@@ -200,6 +197,10 @@ func (a *Agent) restorePower() bool {
 	if err != nil {
 		return false
 	}
-	config, _, err := readConfig(string(content))
-	return err == nil && config.Bool("restore-power", false)
+	for line := range strings.Lines(string(content)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && key == "restore-power" {
+			return cmdline.Config{key: strings.TrimSpace(value)}.Bool(key, false)
+		}
+	}
+	return false
 }

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
 	"etcpve/agents/qemu/cmdline"
+	guestfile "etcpve/cfs/format/guest"
 	"etcpve/cfs/format/text"
 	"etcpve/cfs/layout"
 )
@@ -36,7 +36,9 @@ type Desired struct {
 	Config cmdline.Config
 	Lines  map[string]int // where in the file each key is
 	Power  Power
-	Mark   string // changes with every write to either file
+
+	Problems []string // lines of the file that cannot be used
+	Mark     string   // changes with every write to either file
 }
 
 // Desired reads the configuration and the power file of a VM.
@@ -53,10 +55,7 @@ func (a *Agent) Desired(_ context.Context, key string) (Desired, error) {
 	case err != nil:
 		return d, fmt.Errorf("vm %d: %w", vmid, err)
 	}
-	d.Config, d.Lines, err = readConfig(string(d.Text))
-	if err != nil {
-		return d, fmt.Errorf("%s:%w", a.confPath(vmid), err)
-	}
+	d.Config, d.Lines, d.Problems = readConfig(vmid, string(d.Text))
 	power := filepath.Join(a.Tree, layout.PowerDir, key)
 	if d.Power, err = a.readPower(power, vmid); err != nil {
 		return d, err
@@ -102,36 +101,56 @@ func mark(conf, power string, text []byte) string {
 	return fmt.Sprintf("%x %d %d", sha1.Sum(text), when[0].UnixNano(), when[1].UnixNano())
 }
 
-var (
-	sectionLine = regexp.MustCompile(`^\[([^\]]+)\]\s*$`)
-	settingLine = regexp.MustCompile(`^([a-z][a-z0-9_-]*):\s*(.*?)\s*$`)
-)
-
-// readConfig returns the running part of a configuration and the line of each
-// of its keys.
-func readConfig(content string) (cmdline.Config, map[string]int, error) {
-	config, lines := cmdline.Config{}, map[string]int{}
+// readConfig returns the settings of a configuration, changes that wait in
+// [PENDING] put into effect, and the line of each setting. It says which lines
+// cannot be used.
+func readConfig(vmid uint32, content string) (c cmdline.Config, lines map[string]int, problems []string) {
+	file, found := guestfile.Parse(layout.QEMU, vmid, content)
+	c = cmdline.Config{}
+	main := merged(file).Main
+	for _, key := range main.Keys() {
+		c[key] = main.Get(key)
+	}
+	for _, p := range found {
+		problems = append(problems, p.Place.Error())
+	}
+	lines = map[string]int{}
 	for _, line := range text.Lines(content) {
-		body := strings.TrimSpace(line.Text)
-		if sectionLine.MatchString(body) {
-			break // what waits, and snapshots
+		key, _, setting := strings.Cut(line.Text, ":")
+		if strings.HasPrefix(line.Text, "[") && !strings.HasPrefix(line.Text, "[PENDING]") {
+			break
 		}
-		if body == "" || body[0] == '#' {
-			continue
-		}
-		parts := settingLine.FindStringSubmatch(body)
-		if parts == nil {
-			return nil, nil, &text.Error{Line: line.Number, Message: fmt.Sprintf("not a setting: %q", body)}
-		}
-		key := parts[1]
-		if key == "cdrom" {
-			key = "ide2"
-		}
-		if _, twice := config[key]; !twice {
-			config[key], lines[key] = parts[2], line.Number
+		if setting && c[key] != "" {
+			lines[key] = line.Number
 		}
 	}
-	return config, lines, nil
+	return c, lines, problems
+}
+
+// merged is a configuration with its pending changes in effect.
+func merged(file *guestfile.Config) *guestfile.Config {
+	out := file.Clone()
+	for key := range file.Pending.Deletions() {
+		out.Main.Delete(key)
+	}
+	for _, key := range file.Pending.Keys() {
+		if key != "delete" {
+			out.Main.Set(key, file.Pending.Get(key))
+		}
+	}
+	out.Pending = guestfile.NewSection()
+	return out
+}
+
+// settle writes the pending changes of a VM that starts into its file: they are
+// in effect from now on.
+func (a *Agent) settle(d Desired) error {
+	file, _ := guestfile.Parse(layout.QEMU, d.VMID, string(d.Text))
+	if file.Pending.Len() == 0 {
+		return nil
+	}
+	path := filepath.Join(a.Tree, a.confPath(d.VMID))
+	return os.WriteFile(path, []byte(guestfile.Update(string(d.Text), merged(file))), 0o640)
 }
 
 // at puts file and line of a key before an error about it.

@@ -45,6 +45,9 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.save(vmid, record); err != nil {
 		return err
 	}
+	if err := a.settle(d); err != nil {
+		return a.failStart(ctx, vmid, action, err)
+	}
 	for _, tap := range command.Taps {
 		if err := a.Ports.Plug(ctx, tap); err != nil {
 			return a.failStart(ctx, vmid, action, &cmdline.KeyError{Key: tap.Key, Err: err})

@@ -5,9 +5,9 @@
 // It owns the QEMU processes of the node and the directory with their pid
 // files, sockets and records. A record holds what a VM was started with and
 // what was plugged since, so that an agent that starts anew finds its VMs and
-// knows what waits for a restart. The agent never writes a configuration; of
-// the tree it writes power/VMID alone, when a guest switched itself off or the
-// node was booted.
+// knows what waits for a restart. Of the tree it writes power/VMID, when a guest
+// switched itself off or the node was booted, and a configuration only to move
+// what waits in its [PENDING] section into effect when the VM starts.
 //
 // A VM that crashed is not started again by itself: power/VMID keeps saying
 // running, the status says crashed, and the next write to either file starts
@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -213,7 +214,7 @@ func (a *Agent) Report(key string, d Desired, o State, err error) reconcile.Repo
 	if o.Record.Crash != "" {
 		r.Lines = append(r.Lines, reconcile.Line{Key: "reason", Value: o.Record.Crash})
 	}
-	for _, w := range o.Record.Warnings {
+	for _, w := range slices.Concat(d.Problems, o.Record.Warnings) {
 		r.Lines = append(r.Lines, reconcile.Line{Key: "warning", Value: w})
 	}
 	if d.Config == nil {

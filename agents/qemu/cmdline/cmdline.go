@@ -209,7 +209,9 @@ func (b *builder) chipset() error {
 		pm := map[bool]string{true: "ICH9-LPC", false: "PIIX4_PM"}[b.machine.q35]
 		b.arg("-global", pm+".disable_s3=1", "-global", pm+".disable_s4=1")
 	}
-	b.bridges()
+	if err := b.bridges(); err != nil {
+		return err
+	}
 	if err := b.iommu("intel"); err != nil {
 		return err
 	}

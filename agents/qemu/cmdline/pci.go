@@ -77,9 +77,19 @@ func (b *builder) bridge(n int) (qdev.Device, error) {
 	return qdev.New("pci-bridge", "id", id, "chassis_nr", n).With(at...), err
 }
 
-// bridges adds the buses every machine has. A q35 gets them, with root ports
-// and USB controllers, below its PCI Express root.
-func (b *builder) bridges() {
+// bridges adds the buses every machine has, and the one for the controllers of
+// virtio-scsi-single, which must be there before a disk can be hot-plugged. A
+// q35 gets them, with root ports and USB controllers, below its PCI Express root.
+func (b *builder) bridges() error {
+	b.baseBridges()
+	if b.config["scsihw"] != "virtio-scsi-single" {
+		return nil
+	}
+	_, err := b.pci("virtioscsi0")
+	return err
+}
+
+func (b *builder) baseBridges() {
 	if !b.machine.q35 {
 		for n := 1; n <= 2; n++ {
 			a := slots[fmt.Sprintf("pci.%d", n)]

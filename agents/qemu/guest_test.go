@@ -1,0 +1,129 @@
+package qemu
+
+import (
+	"bufio"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"etcpve/agents/qemu/cmdline"
+)
+
+// linux builds the small guest and returns the args that boot it.
+func linux(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots a Linux guest")
+	}
+	dir := t.TempDir()
+	out, err := exec.Command("../../contrib/guest/make-initrd", dir).CombinedOutput()
+	if err != nil {
+		t.Skipf("no guest: %v: %s", err, out)
+	}
+	return "args: -kernel " + dir + "/vmlinuz -initrd " + dir + "/initrd.img -append 'console=ttyS0 quiet'"
+}
+
+// A console is the guest's serial line.
+type console struct {
+	net.Conn
+	lines chan string
+}
+
+func (n *node) console() *console {
+	n.Helper()
+	conn, err := net.Dial("unix", cmdline.RunFile(n.run, 100, "serial0"))
+	n.must(err)
+	c := &console{conn, make(chan string, 1000)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(c.lines)
+		for scan := bufio.NewScanner(conn); scan.Scan(); {
+			c.lines <- scan.Text()
+		}
+	}()
+	n.Cleanup(func() {
+		conn.Close()
+		<-done
+	})
+	return c
+}
+
+// awaitLine reads the console up to a line with text.
+func (n *node) awaitLine(c *console, text string) {
+	n.Helper()
+	late := time.After(90 * time.Second)
+	for {
+		select {
+		case line, ok := <-c.lines:
+			if !ok {
+				n.Fatalf("the console ended before %q", text)
+			}
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-late:
+			n.Fatalf("no %q on the console", text)
+		}
+	}
+}
+
+func TestLinuxGuestReleasesDevicesAndSwitchesOff(t *testing.T) {
+	n := newNode(t)
+	base := []string{"memory: 256", "vga: none", "scsihw: virtio-scsi-single", "serial0: socket", linux(t)}
+	n.conf(base...)
+	n.power(Paused)
+	n.begin()
+	n.awaitStatus("guest", "paused")
+	c := n.console()
+	n.power(Running)
+	n.awaitLine(c, "guest ready")
+
+	more := append(base, "scsi2: "+n.image("vm-100-disk-2.raw")+",iothread=1", "virtio1: "+n.image("vm-100-disk-1.raw"), "net1: virtio=BC:24:11:00:00:02")
+	n.conf(more...)
+	n.await("all plugged", func() bool { d := n.devices(); return d["scsi2"] && d["virtio1"] && d["net1"] })
+	n.settled()
+	n.conf(base...)
+	n.await("all released", func() bool {
+		d := n.devices()
+		return !d["scsi2"] && !d["virtio1"] && !d["net1"] && !d["virtioscsi2"]
+	})
+	n.settled()
+	n.conf(more...)
+	n.await("all plugged again", func() bool { d := n.devices(); return d["scsi2"] && d["virtio1"] && d["net1"] })
+
+	n.conf(append(more, "cores: 2")...)
+	n.awaitStatus("pending", "cores: needs restart")
+	pid := n.status("pid")
+	c.Write([]byte("reboot -f\n"))
+	n.awaitLine(c, "guest ready")
+	if n.status("pid") != pid || n.status("pending") != "cores: needs restart" {
+		t.Errorf("after the guest's own reboot: pid %s, was %s; pending %q", n.status("pid"), pid, n.status("pending"))
+	}
+
+	n.power(Stopped)
+	n.awaitLine(c, "powering off")
+	n.awaitStatus("guest", "stopped")
+}
+
+func TestGuestThatSwitchesItselfOffStaysOff(t *testing.T) {
+	n := newNode(t)
+	n.conf("memory: 256", "vga: none", "serial0: socket", linux(t))
+	n.power(Paused)
+	n.begin()
+	n.awaitStatus("guest", "paused")
+	c := n.console()
+	n.power(Running)
+	n.awaitLine(c, "guest ready")
+	c.Write([]byte("poweroff -f\n"))
+	n.await("power/100: stopped", func() bool {
+		content, _ := os.ReadFile(filepath.Join(n.tree, "power/100"))
+		return string(content) == "stopped\n"
+	})
+	n.awaitStatus("guest", "stopped")
+	n.settled()
+}
