@@ -214,6 +214,9 @@ func (d *Database) Close() error {
 	return errors.Join(err, d.disconnect())
 }
 
+// Abandon closes the file as it is, as a crash would. Run must have returned.
+func (d *Database) Abandon() error { return d.disconnect() }
+
 // complete writes all contents into the tree's rows and empties the write-ahead log.
 func (d *Database) complete() error {
 	if err := d.inline(func(int64) bool { return true }); err != nil {

@@ -231,6 +231,11 @@ func (d *Database) checkpointIfDue() error {
 	if !due {
 		return nil
 	}
+	return d.Checkpoint()
+}
+
+// Checkpoint copies the write-ahead log back.
+func (d *Database) Checkpoint() error {
 	// Most of it while saves go on; the little that they add meanwhile with the
 	// writer held, so that the next save can start the file over.
 	if err := d.checkpoint(); err != nil {
