@@ -2,8 +2,6 @@ package crm
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	"etcpve/agents/ha"
 	"etcpve/agents/ha/schedule"
@@ -81,6 +79,5 @@ func (r *round) bundle(sid string) []string {
 func (r *round) targets(sid, here string) []string {
 	_, preferred := r.candidates(sid)
 	_, apart := r.company(sid)
-	maps.DeleteFunc(preferred, func(node string, _ bool) bool { return apart[node] || node == here })
-	return slices.Sorted(maps.Keys(preferred))
+	return keep(preferred, func(node string) bool { return !apart[node] && node != here })
 }

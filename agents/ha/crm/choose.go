@@ -2,7 +2,6 @@ package crm
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"etcpve/agents/ha"
@@ -25,21 +24,22 @@ func (r *round) choose(t task, p preference) string {
 	}
 	together, apart := r.company(t.sid)
 	here := t.s.Node
-	if p == stay && !t.config.Failback && allowed[here] && (together[here] > 0 || !apart[here]) {
+	if p == stay && !t.config.Failback && slices.Contains(allowed, here) && (together[here] > 0 || !apart[here]) {
 		return here
 	}
 	if p == tryNext {
-		for _, node := range t.s.FailedNodes {
-			delete(preferred, node)
-		}
+		preferred = keep(preferred, func(node string) bool { return !slices.Contains(t.s.FailedNodes, node) })
 	}
-	maps.DeleteFunc(preferred, func(node string, _ bool) bool { return apart[node] })
-	gather(preferred, together)
-
-	if preferred[t.s.MaintenanceNode] {
+	if len(apart) > 0 {
+		preferred = keep(preferred, func(node string) bool { return !apart[node] })
+	}
+	if node, found := gather(preferred, together); found {
+		preferred = []string{node}
+	}
+	if t.s.MaintenanceNode != "" && slices.Contains(preferred, t.s.MaintenanceNode) {
 		return t.s.MaintenanceNode
 	}
-	if p == stay && preferred[here] {
+	if p == stay && slices.Contains(preferred, here) {
 		return here
 	}
 	order := r.byScore(t.sid, preferred)
@@ -53,46 +53,58 @@ func (r *round) choose(t task, p preference) string {
 }
 
 // candidates returns the online nodes a service may run on, and those of them
-// with the highest priority.
-func (r *round) candidates(sid string) (allowed, preferred map[string]bool) {
+// with the highest priority, both by name. The slices are not to be changed.
+func (r *round) candidates(sid string) (allowed, preferred []string) {
 	const unnamed = -1 // the priority of nodes a rule allows without naming them
-	allowed, preferred = map[string]bool{}, map[string]bool{}
 	place, bound := r.constraints.Place(sid)
+	if !bound {
+		return r.onlineNodes, r.onlineNodes
+	}
 	best := unnamed
-	for node := range r.status.Nodes {
-		if !r.online(node) {
-			continue
-		}
+	for _, node := range r.onlineNodes {
 		priority, named := place.Nodes[node]
 		if !named {
-			if bound && place.Strict {
+			if place.Strict {
 				continue
 			}
 			priority = unnamed
 		}
-		allowed[node] = true
+		allowed = append(allowed, node)
 		if priority > best {
-			best = priority
-			clear(preferred)
+			best, preferred = priority, nil
 		}
 		if priority == best {
-			preferred[node] = true
+			preferred = append(preferred, node)
 		}
 	}
 	return allowed, preferred
 }
 
+// keep returns the nodes that pass, and leaves the given ones as they are.
+func keep(nodes []string, pass func(string) bool) (kept []string) {
+	for _, node := range nodes {
+		if pass(node) {
+			kept = append(kept, node)
+		}
+	}
+	return kept
+}
+
 // company returns how many services that belong together with this one are on
 // each node, and the nodes it has to avoid.
 func (r *round) company(sid string) (together map[string]int, apart map[string]bool) {
+	companions, rivals := r.constraints.Together(sid), r.constraints.Apart(sid)
+	if len(companions)+len(rivals) == 0 {
+		return nil, nil
+	}
 	together, apart = map[string]int{}, map[string]bool{}
-	for _, other := range r.constraints.Together(sid) {
+	for _, other := range companions {
 		use := r.usage.Of(other)
 		if node := cmp.Or(use.Target, use.Node); node != "" {
 			together[node]++
 		}
 	}
-	for _, other := range r.constraints.Apart(sid) {
+	for _, other := range rivals {
 		use := r.usage.Of(other)
 		for _, node := range []string{use.Node, use.Target} {
 			if node != "" {
@@ -103,26 +115,22 @@ func (r *round) company(sid string) (together map[string]int, apart map[string]b
 	return together, apart
 }
 
-// gather keeps only the node with most companions, if there are any.
-func gather(preferred map[string]bool, together map[string]int) {
-	best := ""
-	for _, node := range slices.Sorted(maps.Keys(preferred)) {
-		if together[node] > together[best] {
-			best = node
+// gather returns the node with most companions, if there are any.
+func gather(nodes []string, together map[string]int) (best string, found bool) {
+	for _, node := range nodes {
+		if n := together[node]; n > 0 && n > together[best] {
+			best, found = node, true
 		}
 	}
-	if best != "" {
-		maps.DeleteFunc(preferred, func(node string, _ bool) bool { return node != best })
-	}
+	return best, found
 }
 
 // byScore orders nodes by their score, equal ones by name.
-func (r *round) byScore(sid string, nodes map[string]bool) []string {
-	order := slices.Sorted(maps.Keys(nodes))
-	if len(order) < 2 {
-		return order
+func (r *round) byScore(sid string, nodes []string) []string {
+	if len(nodes) < 2 {
+		return nodes
 	}
-	scores := r.usage.Scores(sid)
+	order, scores := slices.Clone(nodes), r.usage.Scores(sid)
 	slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(scores[a], scores[b]) })
 	return order
 }

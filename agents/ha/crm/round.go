@@ -71,6 +71,9 @@ type round struct {
 	modes   map[string]ha.Mode
 	results map[string]ha.Result // by UID
 	usage   *schedule.Usage
+	// onlineNodes are in order. Fencing concerns only nodes that are not online,
+	// so they stay the same from their first use in a round to its end.
+	onlineNodes []string
 }
 
 // Round decides once. The memory it is called on stays as it was.
@@ -161,8 +164,9 @@ func (r *round) enlist() {
 // startCounting computes the usage of the online nodes.
 func (r *round) startCounting() {
 	online := map[string]schedule.Node{}
-	for node := range r.status.Nodes {
+	for _, node := range slices.Sorted(maps.Keys(r.status.Nodes)) {
 		if r.online(node) {
+			r.onlineNodes = append(r.onlineNodes, node)
 			online[node] = r.view.Members[node].Node
 		}
 	}
