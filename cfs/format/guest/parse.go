@@ -229,12 +229,7 @@ func readText(p *schema.Property, value string) (string, *schema.Error) {
 	if p.Format.IsZero() {
 		return quotedForm.ReplaceAllString(value, "$1"), nil
 	}
-	if err := p.Format.Check(value); err != nil {
-		var refusal *schema.Error
-		if !errors.As(err, &refusal) {
-			refusal = &schema.Error{Message: err.Error(), Reason: strings.TrimSpace(err.Error())}
-		}
-		return "", refusal
-	}
-	return value, nil
+	var refusal *schema.Error
+	errors.As(p.Format.Check(value), &refusal)
+	return value, refusal
 }

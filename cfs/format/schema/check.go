@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -75,7 +74,7 @@ func (p *Property) checkLimits(value string) *Error {
 	if p.Enum != nil && !slices.Contains(p.Enum, value) {
 		return refuse("value '%s' does not have a value in the enumeration '%s'", value, strings.Join(p.Enum, ", "))
 	}
-	if p.Pattern != "" && !pattern(p.Pattern).MatchString(value) {
+	if p.Pattern != "" && !p.matches(value) {
 		return refuse("value does not match the regex pattern")
 	}
 	return nil
@@ -107,17 +106,11 @@ func Bool(value string) (truth, ok bool) {
 	return false, false
 }
 
-// patterns remembers compiled patterns; tables are finite, so it is too.
-var patterns sync.Map
-
-// pattern compiles a Perl pattern anchored at both ends. The notation
-// (?^i:…) of a compiled Perl pattern is rewritten, \0 too. A pattern that is
-// not understood accepts everything: refusing a save for our own limit would
-// be worse.
-func pattern(perl string) *regexp.Regexp {
-	if re, ok := patterns.Load(perl); ok {
-		return re.(*regexp.Regexp)
-	}
+// compile reads a Perl pattern, anchored at both ends. The notation (?^i:…) of
+// a compiled Perl pattern is rewritten, \0 too. A pattern that is not
+// understood accepts everything: refusing a save for our own limit would be
+// worse.
+func compile(perl string) *regexp.Regexp {
 	text := perlFlags.ReplaceAllStringFunc(perl, func(flags string) string {
 		if strings.Contains(flags, "i") {
 			return "(?i:"
@@ -127,10 +120,19 @@ func pattern(perl string) *regexp.Regexp {
 	text = strings.ReplaceAll(text, `\0`, `\x00`)
 	re, err := regexp.Compile(`^(?:` + text + `)$`)
 	if err != nil {
-		re = anything
+		return anything
 	}
-	patterns.Store(perl, re)
 	return re
+}
+
+// matches applies the pattern; properties written as literals have it
+// compiled here each time.
+func (p *Property) matches(value string) bool {
+	re := p.compiled
+	if re == nil {
+		re = compile(p.Pattern)
+	}
+	return re.MatchString(value)
 }
 
 var (
@@ -144,14 +146,9 @@ func (f Format) check(path, value string) *Error {
 		_, err := f.Keys.parse(path, value)
 		return err
 	}
-	if err := CheckFormat(f.Name, value); err != nil {
-		var refusal *Error
-		if errors.As(err, &refusal) {
-			return refusal
-		}
-		return &Error{Message: err.Error(), Reason: strings.TrimSpace(err.Error())}
-	}
-	return nil
+	var refusal *Error
+	errors.As(CheckFormat(f.Name, value), &refusal)
+	return refusal
 }
 
 // Check says whether value has the format. The error is an *Error.

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -9,8 +8,8 @@ import (
 	"strings"
 )
 
-// A check refuses a value by returning why. The reasons end with a line feed
-// where users know them so.
+// A check refuses a value by returning an *Error, whose message ends with a
+// line feed as users know it.
 type check func(value string) error
 
 // CheckFormat applies the format called name. Names may carry the suffixes
@@ -151,7 +150,8 @@ func match(perl, reason string) check {
 }
 
 func because(reason, value string) error {
-	return fmt.Errorf("%s\n", strings.ReplaceAll(reason, "%s", value))
+	text := strings.ReplaceAll(reason, "%s", value)
+	return &Error{Message: text + "\n", Reason: text}
 }
 
 // either accepts what one of the checks accepts.

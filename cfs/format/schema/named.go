@@ -18,7 +18,7 @@ func Nested(keys Keys) *Property {
 
 // Matching is a string that matches a Perl pattern as a whole.
 func Matching(perl string) *Property {
-	return &Property{Type: "string", Pattern: perl, Optional: true}
+	return &Property{Type: "string", Pattern: perl, compiled: compile(perl), Optional: true}
 }
 
 // Choice is one of some words.

@@ -9,6 +9,7 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 )
 
 // A Property describes one setting.
@@ -32,6 +33,20 @@ type Property struct {
 	// Items describes the elements of an array, Properties the keys of an object.
 	Items      *Property `json:"items,omitempty"`
 	Properties Keys      `json:"properties,omitempty"`
+
+	compiled *regexp.Regexp // of Pattern
+}
+
+// UnmarshalJSON reads a property in the shape in which schemas are published.
+func (p *Property) UnmarshalJSON(text []byte) error {
+	type plain Property
+	if err := json.Unmarshal(text, (*plain)(p)); err != nil {
+		return err
+	}
+	if p.Pattern != "" {
+		p.compiled = compile(p.Pattern)
+	}
+	return nil
 }
 
 // Keys are the settings of a file, a section, an object or a property string.
