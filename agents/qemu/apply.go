@@ -32,7 +32,7 @@ func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
 	}
 	unlock, err := a.lock(ctx, vmid)
 	if err != nil {
-		return fmt.Errorf("vm %d: %w: %w", vmid, reconcile.ErrAbandon, err)
+		return reconcile.Abandon(fmt.Errorf("vm %d: %w", vmid, err))
 	}
 	defer unlock()
 	steps := map[Step]func(context.Context, uint32, Action) error{
@@ -42,7 +42,7 @@ func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
 	if err := steps[action.Step](ctx, vmid, action); err != nil {
 		err = a.at(action.Desired, err)
 		if action.Step != Change {
-			err = fmt.Errorf("%w: %w", err, reconcile.ErrAbandon)
+			err = reconcile.Abandon(err)
 		}
 		return err
 	}

@@ -36,7 +36,7 @@ type Agent[D, O any, A fmt.Stringer] interface {
 	Plan(desired D, observed O) []A
 
 	// Apply carries out one action and is harmless when repeated. The actions
-	// that follow a failed one are tried too, unless its error wraps ErrAbandon.
+	// that follow a failed one are tried too, unless its error is made by Abandon.
 	Apply(ctx context.Context, key string, action A) error
 
 	// Report says what came of the run: desired and observed as last seen, which
@@ -59,8 +59,13 @@ type Pending struct{ Key, Reason string }
 // A Line is one "key: value" of a status document.
 type Line struct{ Key, Value string }
 
-// ErrAbandon in the error of an Apply makes the rest of the plan pointless.
-var ErrAbandon = fmt.Errorf("plan abandoned")
+// Abandon marks the error of an Apply that makes the rest of the plan
+// pointless. It reads as before.
+func Abandon(err error) error { return &abandoned{err} }
+
+type abandoned struct{ error }
+
+func (e *abandoned) Unwrap() error { return e.error }
 
 // A Watch names a directory whose entries concern keys.
 type Watch struct {

@@ -205,7 +205,7 @@ func TestOneFailureDoesNotHideTheRest(t *testing.T) {
 	}
 	a, o := newLamp(tree)
 	a.fail["bad"] = errors.Join(errors.New("power/1:1: light: fuse"), errors.New("power/1:2: cord: frayed"))
-	a.fail["worse"] = fmt.Errorf("no socket: %w", ErrAbandon)
+	a.fail["worse"] = fmt.Errorf("5: %w", Abandon(errors.New("no socket")))
 	a.fail["worse!"] = errors.New("must not be tried")
 	start(t, a, o)
 	for key, want := range map[string]string{
@@ -213,7 +213,7 @@ func TestOneFailureDoesNotHideTheRest(t *testing.T) {
 		"2": "state: applied|lit: good",
 		"3": "state: failed|lit: |error: power/3:1: broken",
 		"4": "state: pending|lit: dim|pending: light: needs restart",
-		"5": "state: failed|lit: |error: no socket: plan abandoned",
+		"5": "state: failed|lit: |error: 5: no socket",
 	} {
 		var got string
 		eventually(t, key+": "+want, func() bool {

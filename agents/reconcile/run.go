@@ -93,7 +93,8 @@ func (r *runner[D, O, A]) apply(ctx context.Context, key string, plan []A) (err 
 		if e := r.agent.Apply(ctx, key, action); e != nil {
 			r.log.Error("action failed", "key", key, "action", action.String(), "err", e)
 			err = errors.Join(err, e)
-			if errors.Is(e, ErrAbandon) {
+			var last *abandoned
+			if errors.As(e, &last) {
 				break
 			}
 		}
