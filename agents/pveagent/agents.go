@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"etcpve/agents/qemu"
+	"etcpve/agents/reconcile"
+)
+
+// A place is where agents and tools work.
+type place struct {
+	Tree string // the cluster file system
+	Node string // the local node
+	Run  string // for what lasts until the node is booted; "" for the usual places
+
+	dryRun bool
+	guests string
+	level  slog.Level
+	noKVM  bool
+}
+
+// placeOf takes the place from the environment.
+func placeOf(getenv func(string) string) place {
+	p := place{Tree: getenv("PVE_DIR"), Node: getenv("PVE_NODE"), Run: getenv("PVE_RUN"), guests: "keep"}
+	if p.Tree == "" {
+		p.Tree = "/etc/pve"
+	}
+	if p.Node == "" {
+		name, _ := os.Hostname() // without one, the agents say that the node is missing
+		p.Node, _, _ = strings.Cut(name, ".")
+	}
+	return p
+}
+
+// guestRun is the run directory of VMs.
+func (p place) guestRun() string {
+	if p.Run == "" {
+		return "/run/qemu-server"
+	}
+	return filepath.Join(p.Run, "qemu-server")
+}
+
+// guestLocks is the directory of the node's own guest locks.
+func (p place) guestLocks() string {
+	if p.Run == "" {
+		return "/var/lock/qemu-server"
+	}
+	return filepath.Join(p.Run, "lock")
+}
+
+// An agent is what main starts, stops and asks for its plan.
+type agent interface {
+	Run(ctx context.Context) error
+	Loop() *reconcile.Loop
+}
+
+// agents are all there are, each made for a place.
+var agents = map[string]func(place, *slog.Logger) (agent, error){
+	"qemu": func(p place, log *slog.Logger) (agent, error) {
+		return qemu.New(qemu.Options{
+			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM, Log: log,
+		})
+	},
+	"task": newTasks,
+}
+
+func newFlags(p *place) *flag.FlagSet {
+	flags := flag.NewFlagSet("pveagent", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usage()) }
+	flags.StringVar(&p.Tree, "pve", p.Tree, "where the cluster file system is mounted, or any directory laid out like it")
+	flags.StringVar(&p.Node, "node", p.Node, "name of the local node")
+	flags.StringVar(&p.Run, "run", p.Run, "directory for sockets, pid files and records")
+	flags.BoolVar(&p.dryRun, "dry-run", false, "print what would be done and end")
+	flags.StringVar(&p.guests, "guests", p.guests, "at the end of the agents: keep them running, or stop them")
+	flags.TextVar(&p.level, "log-level", p.level, "debug, info, warn or error")
+	flags.BoolVar(&p.noKVM, "no-kvm", false, "run all guests without KVM")
+	return flags
+}
+
+func usage() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "usage: pveagent [FLAGS] all|%s [FLAGS]\n       pveagent [FLAGS] %s ARGUMENTS...\n       pveagent completion TOOL\n\n",
+		strings.Join(slices.Sorted(maps.Keys(agents)), "|"), strings.Join(slices.Sorted(maps.Keys(tools)), "|"))
+	var p place
+	flags := newFlags(&p)
+	flags.SetOutput(&b)
+	flags.PrintDefaults()
+	return b.String()
+}
+
+// runAgents runs one agent, or all, until ctx ends.
+func runAgents(ctx context.Context, p place, name string, args []string) int {
+	flags := newFlags(&p)
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if flags.NArg() > 0 || p.guests != "keep" && p.guests != "stop" || name != "all" && agents[name] == nil {
+		fmt.Fprint(os.Stderr, usage())
+		return 2
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: p.level, ReplaceAttr: shortTime}))
+	chosen, err := makeAgents(p, name, log)
+	switch {
+	case err != nil:
+	case p.dryRun:
+		err = preview(ctx, chosen)
+	default:
+		err = supervise(ctx, p, chosen, log)
+	}
+	if err != nil {
+		log.Error("agents ended", "err", err)
+		return 1
+	}
+	return 0
+}
+
+func makeAgents(p place, name string, log *slog.Logger) (map[string]agent, error) {
+	chosen := map[string]agent{}
+	for other, construct := range agents {
+		if name != "all" && name != other {
+			continue
+		}
+		a, err := construct(p, log)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", other, err)
+		}
+		chosen[other] = a
+	}
+	return chosen, nil
+}
+
+// supervise runs agents until ctx ends or one of them fails, then ends them
+// all. Guests that are to be stopped are stopped while the agents still run.
+func supervise(ctx context.Context, p place, chosen map[string]agent, log *slog.Logger) error {
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	failed := make(chan error, len(chosen))
+	var all sync.WaitGroup
+	for name, a := range chosen {
+		all.Go(func() {
+			if err := a.Run(running); err != nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	log.Info("agents started", "node", p.Node, "path", p.Tree)
+	var err error
+	select {
+	case <-ctx.Done():
+		if p.guests == "stop" {
+			err = stopGuests(running, p, log)
+		}
+	case err = <-failed:
+	}
+	end()
+	all.Wait()
+	log.Info("agents ended", "node", p.Node)
+	return err
+}
+
+// preview prints the plans of agents.
+func preview(ctx context.Context, chosen map[string]agent) (err error) {
+	for _, name := range slices.Sorted(maps.Keys(chosen)) {
+		e := chosen[name].Loop().Preview(ctx, func(key string, plan []string, failure error) {
+			for _, action := range plan {
+				fmt.Printf("%s %s: %s\n", name, key, action)
+			}
+			if failure != nil {
+				fmt.Printf("%s %s: error: %v\n", name, key, failure)
+			}
+		})
+		if e != nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// shortTime keeps the time of day: whoever collects the log knows the date.
+func shortTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.String("time", a.Value.Time().Format("15:04:05.000"))
+	}
+	return a
+}

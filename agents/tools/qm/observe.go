@@ -1,0 +1,101 @@
+package qm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"etcpve/agents/host"
+	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/monitor"
+)
+
+// qmpTimeout is how long a guest's QEMU may take to say what it does.
+const qmpTimeout = 2 * time.Second
+
+// An observed is what a VM does now.
+type observed struct {
+	status  string // QEMU's word where it runs, else "stopped"
+	process host.Process
+	usage   host.Usage
+}
+
+func (o observed) runs() bool { return o.process.PID != 0 }
+
+// plain is the status without QEMU's finer distinctions.
+func (o observed) plain() string {
+	if o.runs() {
+		return "running"
+	}
+	return "stopped"
+}
+
+// observe looks at the record that the agent keeps, the process, and QEMU.
+func (p Place) observe(ctx context.Context, vmid uint32) observed {
+	stopped := observed{status: "stopped"}
+	content, err := os.ReadFile(filepath.Join(p.RunDir, fmt.Sprintf("%d.json", vmid)))
+	var record qemu.Record
+	if err != nil || json.Unmarshal(content, &record) != nil {
+		return stopped
+	}
+	usage, err := host.Proc.Usage(record.Process)
+	if err != nil {
+		return stopped
+	}
+	return observed{status: p.ask(ctx, vmid), process: record.Process, usage: usage}
+}
+
+// ask returns QEMU's word for what the guest does. A QEMU that does not answer
+// still runs.
+func (p Place) ask(ctx context.Context, vmid uint32) string {
+	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
+	defer cancel()
+	m, err := monitor.Dial(ctx, cmdline.RunFile(p.RunDir, vmid, "qmp"))
+	if err != nil {
+		return "running"
+	}
+	defer m.Close()
+	var answer struct{ Status string }
+	if err := m.Run(ctx, "query-status", nil, &answer); err != nil || answer.Status == "" {
+		return "running"
+	}
+	return answer.Status
+}
+
+// A status is what the agent says of a VM's configuration.
+type status struct {
+	state   string
+	when    time.Time
+	pending []string // keys
+	reasons []string // of what is pending, "key: reason"
+	errors  []string
+}
+
+// readStatus reads the status document of a VM; it is empty where there is none.
+func (p Place) readStatus(vmid uint32) (s status) {
+	content, err := os.ReadFile(filepath.Join(p.Tree, ".status", p.confPath(vmid)))
+	if err != nil {
+		return status{}
+	}
+	for line := range strings.Lines(string(content)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch key {
+		case "state":
+			s.state = value
+		case "time":
+			s.when, _ = time.Parse(time.RFC3339, value) // the zero time is older than any wish
+		case "pending":
+			name, _, _ := strings.Cut(value, ":")
+			s.pending = append(s.pending, name)
+			s.reasons = append(s.reasons, value)
+		case "error":
+			s.errors = append(s.errors, value)
+		}
+	}
+	return s
+}
