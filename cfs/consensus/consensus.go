@@ -46,6 +46,9 @@ const (
 var (
 	ErrNoQuorum = errors.New("no quorum")
 	ErrStopped  = errors.New("consensus has stopped")
+	// ErrBehind ends Run on a node whose log lacks what it once confirmed: it must
+	// begin anew with an empty one, and not as a voter.
+	ErrBehind = errors.New("the log has lost entries")
 )
 
 // Storage keeps the log. Its methods are called by one goroutine, except Room.

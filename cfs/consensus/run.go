@@ -50,6 +50,12 @@ func (n *Node) Run(ctx context.Context) error {
 		case p := <-n.proposals:
 			n.proposeWith(p)
 		case m := <-n.messages:
+			if n.hasLost(m) {
+				if n.saved == 0 {
+					continue // on its way since before this node began anew
+				}
+				return fmt.Errorf("consensus: node %d has seen entry %d, the log ends at %d: %w", m.GetFrom(), m.GetCommit(), n.saved, ErrBehind)
+			}
 			n.step(m)
 		case r := <-n.reports:
 			n.tell(r)
@@ -120,6 +126,13 @@ func (n *Node) step(m *raftpb.Message) {
 	if err := n.raft.Step(m); err != nil {
 		n.log.Debug("message refused", "node", m.GetFrom(), "err", err)
 	}
+}
+
+// hasLost reports whether a leader believes that this node has an entry which it
+// does not have. A leader's heartbeat names only what the node itself confirmed,
+// so the disk has forgotten something since: it is an older copy.
+func (n *Node) hasLost(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgHeartbeat && m.GetTerm() >= n.hard.Term && m.GetCommit() > n.saved
 }
 
 func (n *Node) tell(r report) {

@@ -1,0 +1,369 @@
+// Package cluster is a node's part in its cluster.
+//
+// It owns the definition (corosync.conf) as this node knows it, and what follows
+// from it: the streams to the other members, the gossip, and, on the leader, the
+// steps that make the group of consensus what the definition asks for. It forms
+// a cluster, lets nodes in and takes them out. It never applies a change: it
+// proposes, as everybody else does.
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/consensus"
+	"etcpve/cfs/consensus/voters"
+	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/join"
+	"etcpve/cfs/membership"
+	"etcpve/cfs/peer"
+	"etcpve/cfs/status"
+	"etcpve/cfs/status/spread"
+	"etcpve/cfs/tree"
+)
+
+// Port is where members listen for streams unless told otherwise; gossip uses
+// the next one.
+const Port = 5405
+
+// Order is what the cluster needs of consensus.
+type Order interface {
+	Propose(ctx context.Context, c *command.Command) (tree.Result, error)
+	Step(ctx context.Context, message []byte) error
+	SetMember(ctx context.Context, id uint64, role consensus.Role) error
+	SnapshotSent(to uint64, arrived bool)
+	Status() consensus.Status
+}
+
+// Config of a Cluster.
+type Config struct {
+	Node      string
+	ID        uint32 // of this node, as consensus knows it
+	Home      Home
+	Port      uint16 // 0: Port
+	MaxVoters int    // 0: voters.DefaultMax
+	Timing    membership.Timing
+	Fresh     bool // the node is in a cluster, but its log is empty
+	Tree      *tree.Tree
+	Store     *status.Store
+	Log       *status.Log
+	Now       func() time.Time
+	Logger    *slog.Logger
+}
+
+// Cluster is a node's part in its cluster; a lone node has one that rests.
+type Cluster struct {
+	config Config
+	log    *slog.Logger
+	order  Order
+	ctx    context.Context // of Run
+	spread *spread.Spreader
+	seen   *presence
+	pieces pieces
+	large  chan transfer
+	edited chan struct{} // the definition in the tree may have changed
+	fresh  atomic.Bool   // the group may still count on a log that is gone: stay silent
+
+	mu         sync.Mutex // guards what follows
+	definition corosync.Definition
+	peers      *peer.Peers
+	gossip     *membership.Gossip
+}
+
+// New prepares the part of a node, which knows the definition from its home if
+// there is one.
+func New(config Config) (*Cluster, error) {
+	if config.Port == 0 {
+		config.Port = Port
+	}
+	if config.MaxVoters == 0 {
+		config.MaxVoters = voters.DefaultMax
+	}
+	c := &Cluster{
+		config: config, log: config.Logger,
+		seen:   newPresence(config.Now),
+		pieces: pieces{parts: map[string][]byte{}},
+		large:  make(chan transfer, 8),
+		edited: make(chan struct{}, 1),
+	}
+	c.spread = spread.New(config.Node, config.Store, config.Log, c.askStatus, config.Logger)
+	c.fresh.Store(config.Fresh)
+	d, _, err := config.Home.Definition()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	c.definition = d
+	return c, nil
+}
+
+// Definition returns the definition as this node knows it; that of a lone node
+// has no nodes.
+func (c *Cluster) Definition() corosync.Definition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.definition
+}
+
+// Alive returns the names of the members that answer, this node included.
+func (c *Cluster) Alive() []string {
+	c.mu.Lock()
+	g := c.gossip
+	c.mu.Unlock()
+	if g == nil {
+		return []string{c.config.Node}
+	}
+	names := []string{}
+	for _, m := range g.Members() {
+		names = append(names, m.Node)
+	}
+	return names
+}
+
+// Notice tells the cluster what was applied; it does not block.
+func (c *Cluster) Notice(changes []tree.Change) {
+	if slices.ContainsFunc(changes, func(ch tree.Change) bool { return ch.Path == corosync.File || ch.From == corosync.File }) {
+		c.Reread()
+	}
+}
+
+// Reread makes the cluster look at the definition in the tree again.
+func (c *Cluster) Reread() {
+	select {
+	case c.edited <- struct{}{}:
+	default:
+	}
+}
+
+// Tell spreads a value that this node has set.
+func (c *Cluster) Tell(v status.Value) {
+	if g := c.speaker(); g != nil {
+		c.spread.Value(g, v)
+	}
+}
+
+// TellEntry spreads an entry that this node added to the cluster log.
+func (c *Cluster) TellEntry(e status.LogEntry) {
+	if g := c.speaker(); g != nil {
+		c.spread.Entry(g, e)
+	}
+}
+
+func (c *Cluster) speaker() *membership.Gossip {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gossip
+}
+
+// Run takes part until ctx ends: as soon as a definition names this node, it
+// listens and speaks.
+func (c *Cluster) Run(ctx context.Context, order Order) error {
+	c.ctx, c.order = ctx, order
+	for ctx.Err() == nil {
+		c.adopt()
+		if own, member := c.Definition().Node(c.config.Node); member {
+			if err := c.take(ctx, own); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-c.edited:
+		}
+	}
+	return nil
+}
+
+// take runs a member's part until ctx ends or its own address changes.
+func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	address, err := resolve(ctx, own.Address())
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(address, c.config.Port).String())
+	if err != nil {
+		return fmt.Errorf("cluster: listen for members: %w", err)
+	}
+	gossip, err := c.startGossip(address)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	doorman := &join.Doorman{Cluster: enrolment{c}, Now: c.config.Now, Log: c.log,
+		Password: func(ctx context.Context, password string) error { return join.CheckPassword(ctx, "root", password) }}
+	peers := peer.New(c.config.Node, c, c, doorman, c.log)
+	c.mu.Lock()
+	c.peers, c.gossip = peers, gossip
+	c.mu.Unlock()
+	c.log.Info("member of a cluster", "node", c.config.Node, "address", address.String(), "cluster", c.Definition().Cluster)
+
+	var working sync.WaitGroup
+	failed := make(chan error, 1)
+	working.Go(func() { failed <- peers.Run(ctx, listener) })
+	working.Go(func() { c.carry(ctx, peers) })
+	working.Go(func() { c.spread.Run(ctx) })
+	working.Go(func() { c.reconcile(ctx, peers) })
+	working.Go(func() { c.begin(ctx, peers) })
+	working.Go(func() { gossip.KeepJoined(ctx, time.Second, c.others) })
+	err = c.follow(ctx, own, gossip, failed)
+	cancel()
+	c.mu.Lock()
+	c.peers, c.gossip = nil, nil
+	c.mu.Unlock()
+	working.Wait()
+	return errors.Join(err, gossip.Stop(time.Second))
+}
+
+// follow watches the definition and the members until ctx ends, this node's part
+// changes, or the streams fail.
+func (c *Cluster) follow(ctx context.Context, own corosync.Node, gossip *membership.Gossip, failed <-chan error) error {
+	c.mark(gossip)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-gossip.Changed():
+			c.mark(gossip)
+		case <-c.edited:
+			c.adopt()
+			now, member := c.Definition().Node(c.config.Node)
+			if !member || now.Address() != own.Address() {
+				return nil
+			}
+		}
+	}
+}
+
+// mark notes who answers and forgets what the dead said.
+func (c *Cluster) mark(gossip *membership.Gossip) {
+	var alive []string
+	for _, m := range gossip.Members() {
+		alive = append(alive, m.Node)
+	}
+	for _, node := range c.seen.update(alive) {
+		c.log.Warn("node does not answer", "node", node)
+		c.config.Store.DropNode(node)
+	}
+}
+
+func (c *Cluster) startGossip(address netip.Addr) (*membership.Gossip, error) {
+	secret, err := c.config.Home.Secret()
+	if err != nil {
+		return nil, err
+	}
+	return membership.Start(membership.Config{
+		Node: c.config.Node, Listen: netip.AddrPortFrom(address, c.config.Port+1), Key: secret, Timing: c.config.Timing, Log: c.log,
+		Allowed: func(node string) bool { _, ok := c.Definition().Node(node); return ok },
+	}, c.spread)
+}
+
+// others returns where the other members gossip.
+func (c *Cluster) others() (addresses []string) {
+	for _, n := range c.Definition().Nodes {
+		if n.Name != c.config.Node {
+			addresses = append(addresses, net.JoinHostPort(n.Address(), strconv.Itoa(int(c.config.Port)+1)))
+		}
+	}
+	return addresses
+}
+
+// adopt takes over the definition from the tree if it is newer than the one that
+// is known, and keeps a copy for the next start.
+func (c *Cluster) adopt() {
+	e, ok := c.config.Tree.Lookup(corosync.File)
+	if !ok {
+		return
+	}
+	d, err := define(e.Data)
+	if err != nil {
+		c.log.Error("definition not taken over", "path", corosync.File, "err", err)
+		return
+	}
+	known := c.Definition()
+	if d.Version <= known.Version {
+		return
+	}
+	if _, text, err := c.config.Home.Definition(); err != nil || !bytes.Equal(text, e.Data) {
+		if err := c.config.Home.Note(e.Data); err != nil {
+			c.log.Error("definition not kept", "err", err)
+		}
+	}
+	c.mu.Lock()
+	c.definition = d
+	peers := c.peers
+	c.mu.Unlock()
+	c.log.Info("definition taken over", "version", d.Version, "nodes", len(d.Nodes))
+	for _, n := range known.Nodes {
+		if _, stays := d.Node(n.Name); !stays && peers != nil {
+			peers.Forget(n.Name)
+		}
+	}
+}
+
+func define(text []byte) (corosync.Definition, error) {
+	root, err := corosync.Parse(string(text))
+	if err != nil {
+		return corosync.Definition{}, err
+	}
+	return corosync.Define(root)
+}
+
+// Address implements peer.Directory.
+func (c *Cluster) Address(node string) (string, bool) {
+	n, ok := c.Definition().Node(node)
+	return net.JoinHostPort(n.Address(), strconv.Itoa(int(c.config.Port))), ok
+}
+
+// Identity implements peer.Directory.
+func (c *Cluster) Identity() (peer.Identity, error) { return c.config.Home.Identity() }
+
+// route finds the streams and the name of a member by its id.
+func (c *Cluster) route(id uint64) (*peer.Peers, string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.definition.Nodes {
+		if uint64(n.ID) == id {
+			return c.peers, n.Name
+		}
+	}
+	return nil, ""
+}
+
+func (c *Cluster) askStatus(ctx context.Context, node string, body []byte) ([]byte, error) {
+	c.mu.Lock()
+	peers := c.peers
+	c.mu.Unlock()
+	if peers == nil {
+		return nil, peer.ErrUnreachable
+	}
+	return peers.Call(ctx, node, kindStatus, body)
+}
+
+// resolve turns the address of the definition, which may be a name, into one to
+// listen on.
+func resolve(ctx context.Context, name string) (netip.Addr, error) {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return a, nil
+	}
+	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	if err != nil || len(list) == 0 {
+		return netip.Addr{}, fmt.Errorf("cluster: own address %s: %w", name, err)
+	}
+	return list[0].Unmap(), nil
+}

@@ -1,0 +1,214 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/join"
+	"etcpve/cfs/tree"
+)
+
+// Files of the authority in the tree.
+const (
+	authorityFile = "pve-root-ca.pem"
+	authorityKey  = "priv/pve-root-ca.key"
+)
+
+// maxNodes is how many nodes a definition may have.
+const maxNodes = 512
+
+// ErrAlone says that this node is in no cluster.
+var ErrAlone = errors.New("this node is in no cluster")
+
+// enrolment lets the doorman take nodes in.
+type enrolment struct{ *Cluster }
+
+// Authority implements join.Cluster.
+func (e enrolment) Authority() (*join.Authority, error) { return e.authority() }
+
+// Secret implements join.Cluster.
+func (e enrolment) Secret() ([]byte, error) { return e.config.Home.Secret() }
+
+// Enroll implements join.Cluster.
+func (e enrolment) Enroll(ctx context.Context, r join.Request) (id uint32, definition []byte, err error) {
+	n := corosync.Node{Name: r.Node, ID: r.NodeID, Votes: 1, Addresses: links(r.Addresses)}
+	if r.Votes != nil {
+		n.Votes = *r.Votes
+	}
+	definition, err = e.edit(ctx, func(root *corosync.Section, d corosync.Definition) error {
+		if err := admissible(d, &n); err != nil {
+			return err
+		}
+		root.Add(n)
+		return nil
+	})
+	return n.ID, definition, err
+}
+
+// admissible says whether a node may be added, giving it an id if it has none.
+func admissible(d corosync.Definition, n *corosync.Node) error {
+	highest := uint32(0)
+	for _, other := range d.Nodes {
+		highest = max(highest, other.ID)
+		switch {
+		case other.Name == n.Name:
+			return fmt.Errorf("node %s is a member already: remove it first with 'pvecm delnode %s'", n.Name, n.Name)
+		case other.ID == n.ID:
+			return fmt.Errorf("nodeid %d belongs to node %s", n.ID, other.Name)
+		}
+		for _, a := range n.Addresses {
+			if slices.Contains(slices.Collect(maps.Values(other.Addresses)), a) {
+				return fmt.Errorf("address %s belongs to node %s", a, other.Name)
+			}
+		}
+	}
+	if n.ID == 0 {
+		n.ID = highest + 1
+	}
+	if len(d.Nodes) >= maxNodes {
+		return fmt.Errorf("the cluster has %d nodes already", len(d.Nodes))
+	}
+	return nil
+}
+
+func links(addresses []netip.Addr) map[int]string {
+	m := map[int]string{}
+	for link, a := range addresses {
+		m[link] = a.String()
+	}
+	return m
+}
+
+// edit changes the definition in the tree; somebody else's change in between
+// makes it begin again. It returns the new text.
+func (c *Cluster) edit(ctx context.Context, change func(*corosync.Section, corosync.Definition) error) ([]byte, error) {
+	for {
+		e, ok := c.config.Tree.Lookup(corosync.File)
+		if !ok {
+			return nil, ErrAlone
+		}
+		root, err := corosync.Parse(string(e.Data))
+		if err != nil {
+			return nil, err
+		}
+		d, err := corosync.Define(root)
+		if err != nil {
+			return nil, err
+		}
+		if err := change(root, d); err != nil {
+			return nil, err
+		}
+		text := []byte(corosync.Format(root))
+		err = c.put(ctx, &command.Command{Path: corosync.File, Data: text, Expect: e.Version})
+		if !errors.Is(err, tree.ErrConflict) {
+			return text, err
+		}
+	}
+}
+
+// put writes one file of the tree in the name of this node.
+func (c *Cluster) put(ctx context.Context, w *command.Command) error {
+	w.Op, w.Node, w.Writer, w.Time = command.Write, c.config.Node, c.config.ID, c.config.Now().Unix()
+	result, err := c.order.Propose(ctx, w)
+	if err = errors.Join(err, result.Err); err != nil {
+		return fmt.Errorf("%s: %w", w.Path, err)
+	}
+	return nil
+}
+
+// authority loads the cluster's authority from the tree.
+func (c *Cluster) authority() (*join.Authority, error) {
+	cert, ok := c.config.Tree.Lookup(authorityFile)
+	key, also := c.config.Tree.Lookup(authorityKey)
+	if !ok || !also {
+		return nil, fmt.Errorf("%s or %s is missing: run 'pvecm updatecerts'", authorityFile, authorityKey)
+	}
+	return join.LoadAuthority(cert.Data, key.Data)
+}
+
+// A Founding says how to form a cluster.
+type Founding struct {
+	Cluster   string       `json:"cluster"`
+	Addresses []netip.Addr `json:"addresses"` // of this node, one for each link
+	Votes     uint32       `json:"votes"`
+}
+
+// Create forms a cluster of this one node.
+func (c *Cluster) Create(ctx context.Context, f Founding) error {
+	if _, exists := c.config.Tree.Lookup(corosync.File); exists {
+		return errors.New("this node is in a cluster already")
+	}
+	if len(f.Addresses) == 0 {
+		return errors.New("create: no address for link 0")
+	}
+	authority, err := c.authority()
+	if err != nil {
+		return err
+	}
+	private, key, err := join.NewKey()
+	if err != nil {
+		return err
+	}
+	w := join.Welcome{NodeID: c.config.ID, GossipKey: make([]byte, 32)}
+	if _, err := rand.Read(w.GossipKey); err != nil {
+		return err
+	}
+	if w.Authority, _, err = authority.PEM(); err != nil {
+		return err
+	}
+	if w.Certificate, err = authority.Issue(c.config.Node, "", f.Addresses, private.Public(), c.config.Now()); err != nil {
+		return err
+	}
+	w.Definition = []byte(corosync.Format(corosync.New(f.Cluster, corosync.Node{
+		Name: c.config.Node, ID: c.config.ID, Votes: f.Votes, Addresses: links(f.Addresses),
+	})))
+	if err := c.config.Home.Settle(w, key); err != nil {
+		return err
+	}
+	return c.put(ctx, &command.Command{Path: corosync.File, Data: w.Definition, Exclusive: true})
+}
+
+// Remove takes a node out of the cluster.
+func (c *Cluster) Remove(ctx context.Context, node string) error {
+	if node == c.config.Node {
+		return errors.New("a node cannot remove itself: run this on another one")
+	}
+	_, err := c.edit(ctx, func(root *corosync.Section, d corosync.Definition) error {
+		n, ok := d.Node(node)
+		if !ok {
+			return fmt.Errorf("node %s is not in the cluster", node)
+		}
+		if err := survives(d, n, c.Alive()); err != nil {
+			return err
+		}
+		root.Remove(node)
+		return nil
+	})
+	return err
+}
+
+// survives refuses the removal of a node if the members that answer would be no
+// majority of the rest.
+func survives(d corosync.Definition, without corosync.Node, alive []string) error {
+	rest, answering := 0, 0
+	for _, n := range d.Nodes {
+		if n.Name == without.Name || n.Votes == 0 {
+			continue
+		}
+		rest++
+		if slices.Contains(alive, n.Name) {
+			answering++
+		}
+	}
+	if rest > 0 && 2*answering <= rest {
+		return fmt.Errorf("without node %s only %d of %d nodes would answer: no quorum", without.Name, answering, rest)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package cluster
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/join"
+	"etcpve/cfs/peer"
+)
+
+// A Home is the directory in which a node keeps what it needs to speak to its
+// cluster before it has the tree: the definition, its certificate and key, the
+// authority and the cluster's secret. It is for root alone.
+type Home string
+
+// The files of a home.
+const (
+	homeDefinition  = "corosync.conf"
+	homeSecret      = "authkey"
+	homeAuthority   = "pve-root-ca.pem"
+	homeCertificate = "pve-ssl.pem"
+	homeKey         = "pve-ssl.key"
+)
+
+// Definition returns the definition that the node knew last, with its text;
+// an error that wraps os.ErrNotExist on a node that is in no cluster.
+func (h Home) Definition() (corosync.Definition, []byte, error) {
+	text, err := h.read(homeDefinition)
+	if err != nil {
+		return corosync.Definition{}, nil, err
+	}
+	root, err := corosync.Parse(string(text))
+	if err != nil {
+		return corosync.Definition{}, nil, fmt.Errorf("%s: %w", h, err)
+	}
+	d, err := corosync.Define(root)
+	return d, text, err
+}
+
+// Identity returns what the node shows to its peers and whom it trusts.
+func (h Home) Identity() (peer.Identity, error) {
+	authority, err := h.read(homeAuthority)
+	if err != nil {
+		return peer.Identity{}, err
+	}
+	cert, err := tls.LoadX509KeyPair(h.path(homeCertificate), h.path(homeKey))
+	if err != nil {
+		return peer.Identity{}, fmt.Errorf("cluster identity: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authority) {
+		return peer.Identity{}, fmt.Errorf("%s: no certificate in it", h.path(homeAuthority))
+	}
+	return peer.Identity{Certificate: cert, Authority: pool}, nil
+}
+
+// Secret returns the cluster's secret.
+func (h Home) Secret() ([]byte, error) {
+	secret, err := h.read(homeSecret)
+	if err == nil && len(secret) != 32 {
+		err = fmt.Errorf("%s: %d bytes, want 32", h.path(homeSecret), len(secret))
+	}
+	return secret, err
+}
+
+// Settle writes everything that a welcome brought, and the node's key. The
+// definition comes last: a home without one is in no cluster.
+func (h Home) Settle(w join.Welcome, key []byte) error {
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("cluster home: %w", err)
+	}
+	for _, f := range []struct {
+		name string
+		text []byte
+	}{{homeSecret, w.GossipKey}, {homeAuthority, w.Authority}, {homeCertificate, w.Certificate}, {homeKey, key}, {homeDefinition, w.Definition}} {
+		if err := h.write(f.name, f.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Note keeps a newer definition.
+func (h Home) Note(definition []byte) error { return h.write(homeDefinition, definition) }
+
+// Leave forgets the cluster.
+func (h Home) Leave() error {
+	err := os.Remove(h.path(homeDefinition))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (h Home) path(name string) string { return filepath.Join(string(h), name) }
+
+func (h Home) read(name string) ([]byte, error) {
+	text, err := os.ReadFile(h.path(name))
+	if err != nil {
+		return nil, fmt.Errorf("cluster home: %w", err)
+	}
+	return text, nil
+}
+
+// write replaces a file so that a crash leaves the old one or the new one.
+func (h Home) write(name string, text []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cluster home: %w", err)
+		}
+	}()
+	f, err := os.CreateTemp(string(h), name+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), h.path(name))
+}

@@ -1,0 +1,176 @@
+package cluster
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"etcpve/cfs/control"
+	"etcpve/cfs/join"
+	"etcpve/cfs/peer"
+)
+
+// Verbs returns what pvecm may ask of the cluster through the local socket.
+// rejoin makes the daemon begin anew with an empty tree, after the answer.
+func (c *Cluster) Verbs(rejoin func()) map[string]control.Verb {
+	return map[string]control.Verb{
+		"create": verb(func(ctx context.Context, f Founding) (any, error) { return nil, c.Create(ctx, f) }),
+		"remove": verb(func(ctx context.Context, node string) (any, error) { return nil, c.Remove(ctx, node) }),
+		"invite": verb(func(_ context.Context, seconds int64) (any, error) {
+			return c.Invite(c.config.Now().Add(time.Duration(seconds) * time.Second))
+		}),
+		"status": verb(func(context.Context, any) (any, error) { return c.Report(), nil }),
+		"join": verb(func(ctx context.Context, e Entry) (any, error) {
+			if err := c.Join(ctx, e); err != nil {
+				return nil, err
+			}
+			rejoin()
+			return nil, nil
+		}),
+	}
+}
+
+// verb gives a function its argument from JSON.
+func verb[T any](f func(context.Context, T) (any, error)) control.Verb {
+	return func(ctx context.Context, in json.RawMessage) (any, error) {
+		var arg T
+		if err := json.Unmarshal(in, &arg); err != nil {
+			return nil, fmt.Errorf("malformed request: %w", err)
+		}
+		return f(ctx, arg)
+	}
+}
+
+// Invite returns join information with a token that is good until then.
+func (c *Cluster) Invite(until time.Time) (i join.Information, err error) {
+	own, member := c.Definition().Node(c.config.Node)
+	if !member {
+		return i, ErrAlone
+	}
+	secret, err := c.config.Home.Secret()
+	if err != nil {
+		return i, err
+	}
+	identity, err := c.config.Home.Identity()
+	if err != nil {
+		return i, err
+	}
+	cert, err := x509.ParseCertificate(identity.Certificate.Certificate[0])
+	if err != nil {
+		return i, fmt.Errorf("own certificate: %w", err)
+	}
+	i = join.Information{Address: own.Address(), Port: c.config.Port, Fingerprint: join.Fingerprint(cert), Cluster: c.Definition().Cluster}
+	i.Token, err = join.NewToken(secret, until)
+	return i, err
+}
+
+// An Entry says how this node enters a cluster.
+type Entry struct {
+	Information join.Information `json:"information"` // of a member; with a token or
+	Password    string           `json:"password"`    // root's on that member
+	Addresses   []netip.Addr     `json:"addresses"`   // of this node, one for each link; none: the one that reaches the member
+	NodeID      uint32           `json:"nodeid"`
+	Votes       *uint32          `json:"votes"`
+}
+
+// Join enters a cluster: this node becomes known to it and keeps what it was
+// given, but still has its own tree. Its own guests would be lost, so it must
+// have none.
+func (c *Cluster) Join(ctx context.Context, e Entry) error {
+	if d := c.Definition(); len(d.Nodes) > 0 {
+		return fmt.Errorf("this node is in cluster %s already", d.Cluster)
+	}
+	if _, guests := c.config.Tree.Guests(); len(guests) > 0 {
+		return fmt.Errorf("this node has guests (%d, the first is %d): their VMIDs may be taken in the cluster", len(guests), guests[0].VMID)
+	}
+	address := net.JoinHostPort(e.Information.Address, strconv.Itoa(int(e.Information.Port)))
+	if len(e.Addresses) == 0 {
+		own, err := ownAddress(ctx, address)
+		if err != nil {
+			return err
+		}
+		e.Addresses = []netip.Addr{own}
+	}
+	request := join.Request{
+		Node: c.config.Node, Addresses: e.Addresses, Port: c.config.Port, NodeID: e.NodeID, Votes: e.Votes,
+		Token: e.Information.Token, Password: e.Password,
+	}
+	w, key, err := join.Ask(ctx, request, func(ctx context.Context, body []byte) ([]byte, error) {
+		return peer.Contact(ctx, address, e.Information.Fingerprint, body)
+	}, c.config.Now())
+	if err != nil {
+		return err
+	}
+	if _, err := define(w.Definition); err != nil {
+		return errors.Join(errors.New("the cluster's definition is not usable"), err)
+	}
+	return c.config.Home.Settle(w, key)
+}
+
+// ownAddress finds the address from which this node reaches another. No packet
+// is sent.
+func ownAddress(ctx context.Context, to string) (netip.Addr, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "udp", to)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("no way to %s: %w", to, err)
+	}
+	defer conn.Close()
+	own, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	return own.Addr().Unmap(), err
+}
+
+// A Report is what pvecm status shows.
+type Report struct {
+	Cluster  string   `json:"cluster"`
+	Version  uint64   `json:"version"`
+	Node     string   `json:"node"`
+	Quorate  bool     `json:"quorate"`
+	Expected uint32   `json:"expected"` // votes of all nodes
+	Present  uint32   `json:"present"`  // votes of the nodes that answer
+	Leader   string   `json:"leader"`
+	Term     uint64   `json:"term"`
+	Applied  uint64   `json:"applied"`
+	Nodes    []Member `json:"nodes"`
+}
+
+// A Member is one node of a Report.
+type Member struct {
+	Name    string `json:"name"`
+	ID      uint32 `json:"id"`
+	Votes   uint32 `json:"votes"`
+	Address string `json:"address"`
+	Online  bool   `json:"online"`
+	Role    string `json:"role"` // voter, learner, or none yet
+}
+
+// Report says how the cluster looks from this node.
+func (c *Cluster) Report() Report {
+	d, s, alive := c.Definition(), c.order.Status(), c.Alive()
+	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied}
+	for _, n := range d.Nodes {
+		m := Member{Name: n.Name, ID: n.ID, Votes: n.Votes, Address: n.Address(), Online: slices.Contains(alive, n.Name), Role: "none yet"}
+		switch id := uint64(n.ID); {
+		case slices.Contains(s.Voters, id):
+			m.Role = "voter"
+		case slices.Contains(s.Learners, id):
+			m.Role = "learner"
+		}
+		r.Expected += n.Votes
+		if m.Online {
+			r.Present += n.Votes
+		}
+		if uint64(n.ID) == s.Leader {
+			r.Leader = n.Name
+		}
+		r.Nodes = append(r.Nodes, m)
+	}
+	return r
+}
