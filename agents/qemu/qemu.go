@@ -141,11 +141,14 @@ func (a *Agent) Loop() *reconcile.Loop {
 // Run works until ctx ends. The VMs go on without it.
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var boot sync.WaitGroup
-	boot.Go(func() { a.startAfterBoot(ctx) })
+	var aside sync.WaitGroup
+	aside.Go(func() { a.startAfterBoot(ctx) })
+	if !a.NoKVM {
+		aside.Go(func() { a.prober.Ask(ctx) }) // so that no guest has to wait for it
+	}
 	err := a.Loop().Run(ctx)
 	cancel()
-	boot.Wait()
+	aside.Wait()
 	a.Close()
 	return err
 }
