@@ -1,72 +1,62 @@
 package facts
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
-	"strings"
 
 	"etcpve/agents/firewall"
+	"etcpve/cfs/format/corosync"
 )
 
 // A Cluster is what corosync.conf says of the cluster's networks.
 type Cluster struct {
 	Transport string
-	members   []map[string]string // name, ring0_addr, ring1_addr, …
+	Members   map[string]Member // by name
 }
 
-// ParseCluster reads corosync.conf as far as the firewall needs it. What it
-// does not understand it ignores.
-func ParseCluster(content string) (c Cluster) {
-	c.Transport = "knet"
-	var path []string
-	for line := range strings.SplitSeq(content, "\n") {
-		line = strings.TrimSpace(line)
-		if name, ok := strings.CutSuffix(line, "{"); ok {
-			path = append(path, strings.TrimSpace(name))
-			if slices.Equal(path, []string{"nodelist", "node"}) {
-				c.members = append(c.members, map[string]string{})
+// A Member has an address on each of some networks: a number or a name.
+type Member []string
+
+// ParseCluster reads corosync.conf. A definition that cannot be read is an
+// error, because the members would lose each other.
+func ParseCluster(content string) (Cluster, error) {
+	c := Cluster{Transport: "knet", Members: map[string]Member{}}
+	root, err := corosync.Parse(content)
+	if err != nil {
+		return c, err
+	}
+	if totem := root.Sections["totem"]; totem != nil && totem.Entries["transport"] != "" {
+		c.Transport = totem.Entries["transport"]
+	}
+	if list := root.Sections["nodelist"]; list != nil {
+		for name, node := range list.Repeated["node"] {
+			m := make(Member, corosync.MaxLinks)
+			for link := range m {
+				m[link] = node.Entries[fmt.Sprintf("ring%d_addr", link)]
 			}
-			continue
-		}
-		if line == "}" && len(path) > 0 {
-			path = path[:len(path)-1]
-			continue
-		}
-		key, value, ok := strings.Cut(line, ":")
-		if !ok || strings.HasPrefix(line, "#") {
-			continue
-		}
-		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		switch {
-		case slices.Equal(path, []string{"nodelist", "node"}):
-			c.members[len(c.members)-1][key] = value
-		case slices.Equal(path, []string{"totem"}) && key == "transport":
-			c.Transport = value
+			c.Members[name] = m
 		}
 	}
-	return c
+	return c, nil
 }
 
-var ringKey = regexp.MustCompile(`^ring\d+_addr$`)
+// A Resolver turns the name of a machine into its address.
+type Resolver func(name string) (netip.Addr, bool)
 
 // Rings returns the networks of the cluster as the node sees them: those on
-// which it and another member both have an address. Resolve turns names into
-// addresses; a name that it does not know has none.
-func (c Cluster) Rings(node string, resolve func(name string) (netip.Addr, bool)) (rings []firewall.Ring) {
-	i := slices.IndexFunc(c.members, func(m map[string]string) bool { return m["name"] == node })
-	if i < 0 {
-		return nil
-	}
-	self := c.members[i]
-	for _, key := range keys(self) {
-		own, ok := address(self[key], resolve)
+// which it and another member both have an address. A name that the resolver
+// does not know has none.
+func (c Cluster) Rings(node string, resolve Resolver) (rings []firewall.Ring) {
+	for link, text := range c.Members[node] {
+		own, ok := address(text, resolve)
 		if !ok {
 			continue
 		}
 		ring := firewall.Ring{Own: own}
-		for j, m := range c.members {
-			if peer, ok := address(m[key], resolve); ok && j != i {
+		for _, name := range slices.Sorted(maps.Keys(c.Members)) {
+			if peer, ok := address(c.Members[name][link], resolve); ok && name != node {
 				ring.Peers = append(ring.Peers, peer)
 			}
 		}
@@ -75,17 +65,7 @@ func (c Cluster) Rings(node string, resolve func(name string) (netip.Addr, bool)
 	return rings
 }
 
-func keys(member map[string]string) (list []string) {
-	for key := range member {
-		if ringKey.MatchString(key) {
-			list = append(list, key)
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
-func address(text string, resolve func(string) (netip.Addr, bool)) (netip.Addr, bool) {
+func address(text string, resolve Resolver) (netip.Addr, bool) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return a.Unmap().WithZone(""), true
 	}

@@ -176,3 +176,24 @@ func settingNames(list []firewall.Setting) string {
 	}
 	return strings.Join(names, " ")
 }
+
+// After returns what Observe would find once a rule set is in force, beginning
+// from what it found before.
+func After(r *firewall.Ruleset, before State) State {
+	s := State{Tables: map[Key]Table{}, Sets: map[string]string{}, Settings: maps.Clone(before.Settings)}
+	for _, key := range tableKeys {
+		want := r.Table(key.Family, key.Name)
+		t := Table{Chains: make(map[string]Chain, len(want.Chains)), Hooks: want.Hooks()}
+		for name, c := range want.Chains {
+			t.Chains[name] = stateOf(key.Family, name, c)
+		}
+		s.Tables[key] = t
+	}
+	for _, set := range r.Sets {
+		s.Sets[set.Name] = setDigest(set)
+	}
+	for _, changed := range changedSettings(r.Kernel, before.Settings) {
+		s.Settings[changed.Name] = changed.Value
+	}
+	return s
+}

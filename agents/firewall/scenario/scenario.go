@@ -79,7 +79,10 @@ func input(dir string) (in firewall.Input, err error) {
 	in.Node.LocalNetworks = []netip.Prefix{netip.MustParsePrefix("172.16.1.0/24")}
 	for _, place := range []string{dir, filepath.Dir(filepath.Clean(dir))} {
 		if content, err := os.ReadFile(filepath.Join(place, "corosync.conf")); err == nil {
-			cluster := facts.ParseCluster(string(content))
+			cluster, err := facts.ParseCluster(string(content))
+			if err != nil {
+				return in, err
+			}
 			in.Node.Transport = cluster.Transport
 			in.Node.Rings = cluster.Rings(self, nil)
 			break

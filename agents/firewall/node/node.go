@@ -1,0 +1,223 @@
+// Package node is the agent of the firewall: it keeps a node's packet filter as
+// firewall/*.fw, nodes/NODE/host.fw, sdn/firewall/*.fw and the configurations of
+// the node's guests say.
+//
+// It owns the loop from the files to the kernel, the switch by which the
+// firewall is stopped by hand, and what is said of the files in .status. When the
+// agent ends, the rules stay in force; they go when the firewall is disabled or
+// stopped. It never decides what a rule means.
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"etcpve/agents/firewall"
+	"etcpve/agents/firewall/facts"
+	"etcpve/agents/firewall/iptables"
+	"etcpve/agents/host"
+	"etcpve/agents/reconcile"
+	"etcpve/cfs/format/text"
+	"etcpve/cfs/layout"
+)
+
+// key is the only one: a node has one packet filter.
+const key = "node"
+
+// trust is how long the kernel is believed to hold what was put there. Then it
+// is looked at, and what somebody else changed is repaired.
+const trust = 30 * time.Second
+
+// DefaultRun is where the switch and last good versions of files are kept.
+const DefaultRun = "/run/pve-firewall"
+
+// Options say where an agent works. Tree, Node and Log are required.
+type Options struct {
+	Tree string // where the cluster file system is mounted
+	Node string // the local node
+	Run  string // default DefaultRun
+	Log  *slog.Logger
+
+	// Driver brings rules into the kernel; the zero value uses the tools that
+	// the machine has.
+	Driver iptables.Driver
+}
+
+// An Agent keeps one node's packet filter.
+type Agent struct {
+	Options
+	Switch  Switch
+	publish reconcile.Publisher
+
+	mu     sync.Mutex // guards what follows
+	reader facts.Reader
+	last   Desired              // what the files asked for when they were last read
+	known  Observed             // what the kernel holds
+	said   map[string]statement // of each file, by path
+}
+
+// New makes an agent.
+func New(o Options) *Agent {
+	if o.Run == "" {
+		o.Run = DefaultRun
+	}
+	if o.Driver.Runner == nil {
+		o.Driver.Runner = host.System{}
+	}
+	return &Agent{
+		Options: o,
+		Switch:  Switch{o.Run},
+		publish: reconcile.Publisher{Tree: o.Tree, Node: o.Node},
+		reader:  facts.Reader{Tree: o.Tree, Node: o.Node, Keep: filepath.Join(o.Run, "good")},
+		said:    map[string]statement{},
+	}
+}
+
+// Loop returns the loop that runs the agent.
+func (a *Agent) Loop() *reconcile.Loop {
+	concerns := func(suffixes ...string) func(string) (string, bool) {
+		return func(name string) (string, bool) {
+			for _, s := range suffixes {
+				if strings.HasSuffix(name, s) {
+					return key, true
+				}
+			}
+			return "", false
+		}
+	}
+	own := "nodes/" + a.Node
+	return reconcile.New(a, reconcile.Options{
+		Name: "firewall", Tree: a.Tree, Node: a.Node, Log: a.Log, Resync: trust,
+		Keys: func(context.Context) ([]string, error) { return []string{key}, nil },
+		Watches: []reconcile.Watch{
+			{Dir: "firewall", Key: concerns(".fw")},
+			{Dir: "sdn/firewall", Key: concerns(".fw")},
+			{Dir: own, Key: concerns("host.fw")},
+			{Dir: own + "/" + layout.QEMU.Dir(), Key: concerns(".conf")},
+			{Dir: own + "/" + layout.LXC.Dir(), Key: concerns(".conf")},
+			{Dir: "", Key: concerns("corosync.conf")},
+		},
+	})
+}
+
+// Run works until ctx ends. A node has one agent of its firewall.
+func (a *Agent) Run(ctx context.Context) error {
+	release, err := a.Switch.take("agent")
+	if err != nil {
+		return fmt.Errorf("firewall: another agent is at work: %w", err)
+	}
+	defer release()
+	return a.Loop().Run(ctx)
+}
+
+// Desired is what the files ask for.
+type Desired struct {
+	facts.Facts
+	Rules    *firewall.Ruleset
+	Problems []text.Error // rules without effect
+	Stopped  bool
+}
+
+// Desired reads the files. Where they are as they were, so is the rule set.
+func (a *Agent) Desired(context.Context, string) (Desired, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f, err := a.reader.Read()
+	if err != nil {
+		return Desired{}, err
+	}
+	d := Desired{Facts: f, Stopped: a.Switch.Stopped()}
+	switch {
+	case d.Stopped:
+		d.Rules = &firewall.Ruleset{}
+	case a.last.Rules != nil && !a.last.Stopped && same(a.last.Input, f.Input):
+		d.Rules, d.Problems = a.last.Rules, a.last.Problems
+	default:
+		d.Rules, d.Problems = firewall.Compile(f.Input)
+	}
+	a.last = d
+	return d, nil
+}
+
+// Observed is what the kernel holds.
+type Observed struct {
+	iptables.State
+	since time.Time         // when the kernel was last looked at, or changed
+	rules *firewall.Ruleset // that are in force in full, if it is known which
+}
+
+// Observe looks at the kernel, unless what it holds is known.
+func (a *Agent) Observe(ctx context.Context, _ string) (Observed, error) {
+	a.mu.Lock()
+	o := a.known
+	a.mu.Unlock()
+	if o.rules != nil && time.Since(o.since) < trust {
+		return o, nil
+	}
+	state, err := a.Driver.Observe(ctx)
+	return Observed{State: state, since: time.Now()}, err
+}
+
+// A Change is a plan that is carried out as a whole.
+type Change struct {
+	Actions []iptables.Action
+	rules   *firewall.Ruleset
+	before  iptables.State
+}
+
+// String lists the actions.
+func (c Change) String() string {
+	words := make([]string, len(c.Actions))
+	for i, action := range c.Actions {
+		words[i] = action.String()
+	}
+	return strings.Join(words, "; ")
+}
+
+// Plan returns at most one change.
+func (a *Agent) Plan(d Desired, have Observed) []Change {
+	if have.rules == d.Rules {
+		return nil
+	}
+	actions := iptables.Plan(d.Rules, have.State)
+	if len(actions) == 0 {
+		return nil
+	}
+	return []Change{{actions, d.Rules, have.State}}
+}
+
+// Apply carries out a change, unless the firewall was stopped or started
+// meanwhile: then the next run has another plan.
+func (a *Agent) Apply(ctx context.Context, _ string, c Change) error {
+	unlock, err := a.Switch.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a.mu.Lock()
+	stopped := a.last.Stopped
+	a.mu.Unlock()
+	if stopped != a.Switch.Stopped() {
+		return nil
+	}
+	a.remember(Observed{})
+	for _, action := range c.Actions {
+		// What is left of the plan relies on what comes before it.
+		if err := a.Driver.Apply(ctx, action); err != nil {
+			return fmt.Errorf("%s: %w", action, err)
+		}
+	}
+	a.remember(Observed{iptables.After(c.rules, c.before), time.Now(), c.rules})
+	return nil
+}
+
+func (a *Agent) remember(o Observed) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.known = o
+}
