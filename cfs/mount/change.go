@@ -1,0 +1,396 @@
+package mount
+
+import (
+	"bytes"
+	"time"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/virtual"
+	"etcpve/cfs/tree"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// target resolves a name in a directory for a change of it. Virtual names of
+// the root are nobody's to change.
+func (m *Mount) target(dir uint64, name string) (at place, path string, err error) {
+	if dir >= virtualIDs || dir == fuse.FUSE_ROOT_ID && m.views.isVirtual(name) {
+		return at, "", errVirtual
+	}
+	parent, above, ok := m.dir(dir)
+	if !ok {
+		return at, "", tree.ErrNotExist
+	}
+	return place{parent.Inode, name}, layout.Join(above, name), nil
+}
+
+// Mkdir makes a directory; of two who try, one wins.
+func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	if m.isBell(&in.InHeader) {
+		return m.enterRung(out)
+	}
+	_, path, err := m.target(in.NodeId, name)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	r, err := m.propose(cancel, m.command(&in.InHeader, command.Mkdir, path), own)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	return m.enterNew(r.Inode, out)
+}
+
+// Mknod makes an empty file; other kinds of node do not exist here.
+func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	if m.isBell(&in.InHeader) {
+		return m.enterRung(out)
+	}
+	if in.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fuse.ENOSYS
+	}
+	_, path, err := m.target(in.NodeId, name)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	c := m.command(&in.InHeader, command.Write, path)
+	c.Exclusive = true
+	r, err := m.propose(cancel, c, own)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	return m.enterNew(r.Inode, out)
+}
+
+func (m *Mount) enterNew(inode uint64, out *fuse.EntryOut) fuse.Status {
+	e, ok := m.cfg.Tree.Get(inode)
+	if !ok { // gone again already
+		return m.statusOf(tree.ErrNotExist)
+	}
+	m.enter(e, out)
+	return fuse.OK
+}
+
+// Unlink removes a file.
+func (m *Mount) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	if m.isBell(in) {
+		return fuse.OK
+	}
+	if in.NodeId >= virtualIDs {
+		return m.statusOf(m.removeVirtual(in.NodeId, name))
+	}
+	at, path, err := m.target(in.NodeId, name)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	if m.locals.unlink(at) {
+		return fuse.OK
+	}
+	_, err = m.propose(cancel, m.command(in, command.Remove, path), own)
+	return m.statusOf(err)
+}
+
+func (m *Mount) removeVirtual(dir uint64, name string) error {
+	above, ok := m.names.name(dir)
+	if !ok {
+		return tree.ErrNotExist
+	}
+	view, path, ok := m.views.find(layout.Join(above, name))
+	keeper, isKeeper := view.(virtual.Keeper)
+	if !ok || !isKeeper {
+		return errVirtual
+	}
+	return keeper.Remove(path)
+}
+
+// Rmdir removes an empty directory.
+func (m *Mount) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	if m.isBell(in) {
+		return fuse.OK
+	}
+	at, path, err := m.target(in.NodeId, name)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	if e, ok := m.cfg.Tree.Child(at.parent, name); ok {
+		if temporaries, _ := m.locals.list(e.Inode); len(temporaries) > 0 {
+			return m.statusOf(tree.ErrNotEmpty)
+		}
+	}
+	_, err = m.propose(cancel, m.command(in, command.Rmdir, path), own)
+	return m.statusOf(err)
+}
+
+// Rename moves a file or an empty directory. A temporary that takes a real name
+// is a save; a file that takes a temporary name departs.
+func (m *Mount) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	if m.isBell(&in.InHeader) {
+		return fuse.OK
+	}
+	if in.Flags&^unix.RENAME_NOREPLACE != 0 {
+		return fuse.EINVAL
+	}
+	if in.NodeId >= virtualIDs && in.Newdir >= virtualIDs {
+		return m.statusOf(m.renameVirtual(in, oldName, newName))
+	}
+	from, oldPath, err := m.target(in.NodeId, oldName)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	to, newPath, err := m.target(in.Newdir, newName)
+	if err != nil {
+		return m.statusOf(err)
+	}
+	exclusive := in.Flags&unix.RENAME_NOREPLACE != 0
+	return m.statusOf(m.rename(cancel, &in.InHeader, move{from, to, oldPath, newPath, exclusive}))
+}
+
+// move is a rename: what, where to, and whether that may exist.
+type move struct {
+	from, to         place
+	oldPath, newPath string
+	exclusive        bool
+}
+
+func (m *Mount) rename(cancel <-chan struct{}, caller *fuse.InHeader, mv move) error {
+	toTemporary := layout.IsTemporary(mv.to.name)
+	if mv.exclusive && m.locals.has(mv.to) {
+		return tree.ErrExist
+	}
+	if f, ok := m.locals.lookup(mv.from); ok {
+		defer m.locals.forget(f.id, 1)
+		if toTemporary {
+			m.locals.rename(mv.from, mv.to)
+			return nil
+		}
+		return m.install(cancel, caller, f, mv)
+	}
+	e, ok := m.cfg.Tree.Child(mv.from.parent, mv.from.name)
+	if ok && !e.Dir && toTemporary {
+		return m.depart(caller, e, mv)
+	}
+	c := m.command(caller, command.Rename, mv.oldPath)
+	c.To, c.Exclusive = mv.newPath, mv.exclusive
+	if e.Dir {
+		if temporaries, _ := m.locals.list(e.Inode); len(temporaries) > 0 {
+			return tree.ErrNotEmpty
+		}
+	}
+	if _, err := m.propose(cancel, c, own); err != nil {
+		return err
+	}
+	m.locals.arrive(mv.to)
+	return nil
+}
+
+// install saves a temporary under its real name: one command for the content
+// and the name.
+func (m *Mount) install(cancel <-chan struct{}, caller *fuse.InHeader, f *localFile, mv move) error {
+	data, mtime := m.locals.snapshot(f)
+	old, exists := m.cfg.Tree.Child(mv.to.parent, mv.to.name)
+	departed := m.locals.isDeparted(mv.to)
+	if departed && exists && bytes.Equal(old.Data, data) { // it was only away
+		m.locals.arrive(mv.to)
+		m.locals.become(f, old.Inode)
+		return nil
+	}
+	if err := m.check(mv.newPath, data, caller.Uid); err != nil {
+		return err
+	}
+	c := m.command(caller, command.Write, mv.newPath)
+	c.Data, c.Time, c.Replace, c.Exclusive = data, mtime, true, mv.exclusive && !departed
+	r, err := m.propose(cancel, c, own)
+	if err != nil {
+		return err
+	}
+	m.locals.arrive(mv.to)
+	m.locals.become(f, r.Inode)
+	return nil
+}
+
+// depart hides a file that is renamed to a temporary name.
+func (m *Mount) depart(caller *fuse.InHeader, e tree.Entry, mv move) error {
+	if !m.cfg.Proposer.Quorate() {
+		return errNoQuorum
+	}
+	d := departure{path: mv.oldPath, version: e.Version, uid: caller.Uid, due: m.cfg.Now().Add(departGrace)}
+	if err := m.locals.depart(mv.from, d, mv.to, e); err != nil {
+		return err
+	}
+	m.queue.forgetName(mv.to) // the kernel takes the old node to the new name
+	return nil
+}
+
+func (m *Mount) renameVirtual(in *fuse.RenameIn, oldName, newName string) error {
+	fromDir, ok1 := m.names.name(in.NodeId)
+	toDir, ok2 := m.names.name(in.Newdir)
+	if !ok1 || !ok2 {
+		return tree.ErrNotExist
+	}
+	view, from, ok := m.views.find(layout.Join(fromDir, oldName))
+	other, to, same := m.views.find(layout.Join(toDir, newName))
+	keeper, isKeeper := view.(virtual.Keeper)
+	if !ok || !same || !isKeeper || view != other {
+		return errVirtual
+	}
+	return keeper.Rename(from, to)
+}
+
+// SetAttr changes size and times. Owner and mode follow from the path; setting
+// them to what they are is no error.
+func (m *Mount) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if m.isBell(&in.InHeader) {
+		return m.attributes(in.NodeId, out)
+	}
+	n, ok := m.resolve(in.NodeId)
+	if !ok {
+		return m.statusOf(tree.ErrNotExist)
+	}
+	if status := m.attributes(in.NodeId, out); status != fuse.OK {
+		return status
+	}
+	if err := m.mayOwn(in, n, out.Mode&0o7777); err != nil {
+		return m.statusOf(err)
+	}
+	for _, set := range []func(<-chan struct{}, *fuse.SetAttrIn, node) error{m.setSize, m.setTime} {
+		if err := set(cancel, in, n); err != nil {
+			return m.statusOf(err)
+		}
+	}
+	if status := m.attributes(in.NodeId, out); status == fuse.OK {
+		if h, ok := m.handleOf(in); ok {
+			h.fillAttr(m, in.NodeId, out)
+		}
+	} // else: the change has removed it, as the release of a lock does
+	return fuse.OK
+}
+
+// mayOwn checks a change of owner and mode.
+func (m *Mount) mayOwn(in *fuse.SetAttrIn, n node, mode uint32) error {
+	if n.isTree() { // whatever the quorum has made of it
+		path, _ := m.cfg.Tree.Path(n.entry.Inode)
+		mode = layout.Mode(path, n.entry.Dir)
+	}
+	if want, ok := in.GetMode(); ok && want != mode {
+		return errOwner
+	}
+	if uid, ok := in.GetUID(); ok && uid != 0 {
+		return errOwner
+	}
+	if gid, ok := in.GetGID(); ok && gid != m.cfg.GID {
+		return errOwner
+	}
+	return nil
+}
+
+func (m *Mount) handleOf(in *fuse.SetAttrIn) (*handle, bool) {
+	fh, ok := in.GetFh()
+	if !ok {
+		return nil, false
+	}
+	return m.handles.get(fh)
+}
+
+func (m *Mount) setSize(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) error {
+	size, ok := in.GetSize()
+	if !ok {
+		return nil
+	}
+	if h, ok := m.handleOf(in); ok && !h.isTemporary() {
+		return m.resizeHandle(h, size)
+	}
+	switch {
+	case n.name != "":
+		return m.resizeVirtual(n.name)
+	case n.local != nil:
+		return m.locals.edit(n.local, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) { return resize(old, size) })
+	case n.entry.Dir:
+		return tree.ErrIsDir
+	}
+	data, err := resize(n.entry.Data, size)
+	if err != nil {
+		return err
+	}
+	path, ok := m.cfg.Tree.Path(n.entry.Inode)
+	if !ok {
+		return tree.ErrNotExist
+	}
+	if err := m.check(path, data, in.InHeader.Uid); err != nil {
+		return err
+	}
+	c := m.command(&in.InHeader, command.Write, path)
+	c.Data = data
+	_, err = m.propose(cancel, c, collected)
+	return err
+}
+
+func (m *Mount) resizeHandle(h *handle, size uint64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m.adopt(h)
+	if h.name != "" {
+		return m.resizeVirtual(h.name)
+	}
+	data, err := resize(h.data, size)
+	if err != nil {
+		h.failed = err
+		return err
+	}
+	h.data, h.shared, h.added = data, false, nil
+	h.saved = max(h.saved, truncated)
+	return nil
+}
+
+func (m *Mount) resizeVirtual(name string) error {
+	view, _, ok := m.views.find(name)
+	if _, writer := view.(virtual.Writer); !ok || !writer {
+		return errReadOnly
+	}
+	return nil
+}
+
+func (m *Mount) setTime(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) error {
+	mtime, ok := in.GetMTime()
+	if !ok {
+		return nil
+	}
+	if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+		mtime = m.cfg.Now()
+	}
+	switch {
+	case n.name != "":
+		return nil
+	case n.local != nil:
+		m.locals.setTime(n.local, mtime.Unix())
+		return nil
+	}
+	path, ok := m.cfg.Tree.Path(n.entry.Inode)
+	if !ok || path == "" {
+		return nil
+	}
+	if n.entry.Dir && layout.IsLock(path) && mtime.Unix() == 0 {
+		return m.unlock(cancel, &in.InHeader, path)
+	}
+	return m.touch(cancel, &in.InHeader, path, mtime)
+}
+
+func (m *Mount) touch(cancel <-chan struct{}, caller *fuse.InHeader, path string, mtime time.Time) error {
+	c := m.command(caller, command.Touch, path)
+	c.Time = mtime.Unix()
+	_, err := m.propose(cancel, c, own)
+	return err
+}
+
+// unlock asks for the release of a lock; it is granted when nobody has renewed
+// the lock for its lifetime.
+func (m *Mount) unlock(cancel <-chan struct{}, caller *fuse.InHeader, path string) error {
+	version, expired := m.cfg.Locks.Expired(path)
+	if !expired {
+		return tree.ErrAccess
+	}
+	c := m.command(caller, command.Unlock, path)
+	c.Expect = version
+	_, err := m.propose(cancel, c, remote) // the kernel does not know that a directory went
+	return err
+}

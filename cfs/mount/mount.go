@@ -1,0 +1,272 @@
+// Package mount is the cluster file system as programs see it: the FUSE mount.
+//
+// It owns the translation of system calls into commands and of results into
+// errno: one save is one command, temporary names stay on this node until they
+// are renamed, what a format refuses never leaves. It owns the virtual files,
+// the kernel's caches and the inotify bell. It never stores anything, never
+// orders changes and never asks another node: it proposes, and waits until the
+// change has been applied here.
+//
+// No lock is held across a proposal, and nobody waits for the queue that tells
+// the kernel of changes, because the kernel itself waits for requests that are
+// being answered.
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/format/text"
+	"etcpve/cfs/mount/virtual"
+	"etcpve/cfs/status"
+	"etcpve/cfs/tree"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// FSName is the name of the file system in the table of mounts.
+const FSName = "pmxcfs"
+
+// validity is for how long the kernel may keep what it was told: everything
+// that changes is taken back explicitly.
+const validity = time.Hour
+
+// interruptGrace is for how long an interrupted request still waits for its
+// result. A signal that kills nobody, such as those the Go runtime sends, must
+// not turn a save into an error.
+const interruptGrace = 250 * time.Millisecond
+
+// A Proposer puts changes in order and applies them here before it returns.
+type Proposer interface {
+	Propose(ctx context.Context, c *command.Command) (tree.Result, error)
+	// Quorate reports whether a change can be ordered now.
+	Quorate() bool
+}
+
+// Locks says when a cluster-wide lock may be broken.
+type Locks interface {
+	Expired(path string) (version uint64, expired bool)
+}
+
+// A Checker judges one save of a file: the lines that each write completes, and
+// the whole at the end.
+type Checker interface {
+	Write(part []byte) (refused []text.Error)
+	End() (refused, warnings []text.Error)
+}
+
+// Config is what a Mount needs. Check, History and Bell may be missing.
+type Config struct {
+	Dir        string // mount point
+	Node       string // this node's name
+	Writer     uint32 // this node's number; 0 on a standalone node
+	GID        uint32 // group of everything
+	Tree       *tree.Tree
+	Locks      Locks
+	Proposer   Proposer
+	Check      func(path string) Checker // for the file at path
+	History    virtual.History
+	Status     *status.Store
+	ClusterLog *status.Log
+	Cluster    func() virtual.Cluster
+	Bell       string // executable that is started as the bell
+	Log        *slog.Logger
+	Level      *slog.LevelVar // switched by writing .debug
+	Now        func() time.Time
+}
+
+// Mount is a mounted file system.
+type Mount struct {
+	fuse.RawFileSystem // answers ENOSYS to what is not implemented
+
+	cfg    Config
+	server *fuse.Server
+	start  time.Time
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	done   chan struct{}  // closed when nothing is mounted any more
+	work   sync.WaitGroup // goroutines of the mount
+
+	ids      atomic.Uint64 // source of command ids
+	handles  handles
+	locals   locals
+	names    names
+	views    views
+	queue    queue
+	local    proposals
+	rejected *virtual.Rejected
+	events   *virtual.Events
+}
+
+// New mounts the file system and serves it until Close or until it is
+// unmounted from outside.
+func New(cfg Config) (*Mount, error) {
+	m := &Mount{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		cfg:           cfg,
+		rejected:      virtual.NewRejected(),
+		events:        virtual.NewEvents(),
+		start:         cfg.Now(),
+		done:          make(chan struct{}),
+	}
+	m.events.Start(cfg.Tree.Index())
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.ids.Store(uint64(cfg.Now().UnixNano()))
+	m.handles.init()
+	m.locals.init()
+	m.names.init()
+	m.local.init()
+	m.queue.init(m)
+	m.views = m.newViews()
+
+	server, err := fuse.NewServer(m, cfg.Dir, m.options())
+	if err != nil {
+		m.cancel()
+		return nil, fmt.Errorf("mount %s: %w", cfg.Dir, err)
+	}
+	m.server = server
+	m.work.Go(server.Serve)
+	if err := server.WaitMount(); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("mount %s: %w", cfg.Dir, err)
+	}
+	m.work.Go(m.queue.run)
+	m.work.Go(m.removals)
+	return m, nil
+}
+
+func (m *Mount) options() *fuse.MountOptions {
+	return &fuse.MountOptions{
+		FsName:             FSName,
+		Name:               FSName,
+		Options:            []string{"default_permissions"},
+		AllowOther:         true,
+		DirectMount:        true,
+		DisableXAttrs:      true,
+		DisableReadDirPlus: true,
+		ExtraCapabilities:  fuse.CAP_ATOMIC_O_TRUNC,
+		MaxBackground:      64,
+		Logger:             log.New(io.Discard, "", 0),
+		PanicHandler: func(v any) fuse.Status {
+			m.cfg.Log.Error("request failed", "err", fmt.Errorf("panic: %v", v))
+			return fuse.EIO
+		},
+	}
+}
+
+// Done is closed when the file system is no longer mounted.
+func (m *Mount) Done() <-chan struct{} { return m.done }
+
+// OnUnmount is called by the server after the last request.
+func (m *Mount) OnUnmount() {
+	m.events.Close()
+	close(m.done)
+}
+
+// Close unmounts and waits until every request is answered. A mount that is in
+// use is detached: those who use it see errors, and the name is free.
+func (m *Mount) Close() error {
+	m.events.Close() // their readers wait for the next change
+	m.cancel()
+	m.queue.stop() // the bell's descriptor would keep the mount busy
+	var err error
+	select {
+	case <-m.done:
+	default:
+		err = unmount(m.cfg.Dir)
+	}
+	m.work.Wait()
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", m.cfg.Dir, err)
+	}
+	return nil
+}
+
+// unmountPatience is for how long a busy mount is given time to become free.
+const unmountPatience = 300 * time.Millisecond
+
+// unmount takes the mount away, by force if it stays busy: that ends the
+// connection, so that nobody hangs on a file system that is gone.
+func unmount(dir string) error {
+	for deadline := time.Now().Add(unmountPatience); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Unmount(dir, 0)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH)
+		}
+	}
+}
+
+// SetDebug is part of the server's contract and has no use here.
+func (m *Mount) SetDebug(bool) {}
+
+// String names the file system to the server.
+func (m *Mount) String() string { return FSName }
+
+// Init is part of the server's contract.
+func (m *Mount) Init(*fuse.Server) {}
+
+// command returns a new command in the name of the caller.
+func (m *Mount) command(caller *fuse.InHeader, op command.Op, path string) *command.Command {
+	return &command.Command{
+		ID:     m.ids.Add(1),
+		Node:   m.cfg.Node,
+		Writer: m.cfg.Writer,
+		UID:    caller.Uid,
+		Time:   m.cfg.Now().Unix(),
+		Op:     op,
+		Path:   path,
+	}
+}
+
+// propose has a command applied and returns its result. While it waits, the
+// change counts as one that the local kernel makes itself if the kernel's own
+// view follows from the answer (see proposals).
+func (m *Mount) propose(cancel <-chan struct{}, c *command.Command, own ownership) (tree.Result, error) {
+	if !m.cfg.Proposer.Quorate() {
+		return tree.Result{}, errNoQuorum
+	}
+	ctx, stop := context.WithCancel(m.ctx)
+	defer stop()
+	m.work.Go(func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-cancel:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(interruptGrace):
+			stop()
+		}
+	})
+	m.local.begin(c, own)
+	r, err := m.cfg.Proposer.Propose(ctx, c)
+	if err != nil {
+		m.local.abandon(c)
+		m.queue.forgetPath(c.Path)
+		m.queue.forgetPath(c.To)
+		if ctx.Err() != nil {
+			return r, errInterrupted
+		}
+		if !m.cfg.Proposer.Quorate() {
+			return r, errNoQuorum
+		}
+		return r, err
+	}
+	if r.Err != nil {
+		m.local.abandon(c) // no change will come of it
+	}
+	return r, r.Err
+}

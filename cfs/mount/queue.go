@@ -1,0 +1,335 @@
+package mount
+
+import (
+	"slices"
+	"sync"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/bell"
+	"etcpve/cfs/tree"
+)
+
+// ownership says what the local kernel knows of a change by itself.
+type ownership uint8
+
+const (
+	// remote: nothing. Its caches must be told and the bell rung.
+	remote ownership = iota
+	// own: everything. The change is what a request of the kernel asked for.
+	own
+	// collected: the names, but its event came with the writes, before the
+	// content was there to be read. The bell tells that it is.
+	collected
+)
+
+// keptProposals is how many proposals of this node are remembered until their
+// changes arrive.
+const keptProposals = 4096
+
+// proposals knows which changes come from requests of the local kernel.
+type proposals struct {
+	mu    sync.Mutex // guards what follows
+	made  map[uint64]proposal
+	order []uint64
+}
+
+type proposal struct {
+	own  ownership
+	path string // of the change the kernel knows of; a command may have others
+}
+
+func (p *proposals) init() { p.made = map[uint64]proposal{} }
+
+func (p *proposals) begin(c *command.Command, own ownership) {
+	if own == remote {
+		return
+	}
+	path := c.Path
+	if c.Op == command.Rename {
+		path = c.To
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.made[c.ID] = proposal{own, path}
+	p.order = append(p.order, c.ID)
+	if len(p.order) > keptProposals {
+		delete(p.made, p.order[0])
+		p.order = slices.Delete(p.order, 0, 1)
+	}
+}
+
+// abandon makes the changes of a command those of a stranger: whoever proposed
+// it does not wait for it any more.
+func (p *proposals) abandon(c *command.Command) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.made, c.ID)
+}
+
+func (p *proposals) classify(c tree.Change) ownership {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if made, ok := p.made[c.ID]; ok && made.path == c.Path {
+		return made.own
+	}
+	return remote
+}
+
+// news is one thing the kernel is to be told.
+type news struct {
+	change tree.Change
+	own    ownership
+	name   *place // instead of a change: forget this name
+	inode  uint64 // instead of a change, if all: forget the attributes
+	all    bool
+}
+
+// queue tells the kernel of changes, in order. Telling can block while a
+// request in the same directory is being answered, so nobody waits for it.
+type queue struct {
+	m       *Mount
+	mu      sync.Mutex // guards what follows
+	waiting []news
+	hot     map[place]int         // names that are about to be rung
+	gone    map[place]tree.Entry  // removed entries whose removal has not been rung
+	byInode map[uint64]tree.Entry // the same, by inode
+	stopped bool
+	more    chan struct{} // has room for one: something is waiting
+	ended   chan struct{} // closed when run has returned
+
+	bell ringer
+}
+
+func (q *queue) init(m *Mount) {
+	q.m = m
+	q.hot, q.gone, q.byInode = map[place]int{}, map[place]tree.Entry{}, map[uint64]tree.Entry{}
+	q.more, q.ended = make(chan struct{}, 1), make(chan struct{})
+}
+
+// Applied is told of changes in the order in which they were applied. It does
+// not block.
+func (m *Mount) Applied(changes []tree.Change) {
+	m.events.Add(changes)
+	items := make([]news, len(changes))
+	for i, c := range changes {
+		items[i] = news{change: c, own: m.local.classify(c)}
+	}
+	m.queue.put(items...)
+}
+
+// Reset is told that everything may have changed: the quorum came or went, or
+// the tree was replaced as a whole. The kernel forgets what it was told.
+func (m *Mount) Reset() {
+	var items []news
+	var walk func(inode uint64)
+	walk = func(inode uint64) {
+		items = append(items, news{inode: inode, all: true})
+		for _, e := range m.cfg.Tree.List(inode) {
+			items = append(items, news{name: &place{inode, e.Name}})
+			if e.Dir {
+				walk(e.Inode)
+			} else {
+				items = append(items, news{inode: e.Inode, all: true})
+			}
+		}
+	}
+	walk(tree.Root)
+	m.queue.put(items...)
+}
+
+func (q *queue) put(items ...news) {
+	q.mu.Lock()
+	for _, n := range items {
+		q.mark(n, 1)
+	}
+	q.waiting = append(q.waiting, items...)
+	q.mu.Unlock()
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+// mark counts the names that a change makes hot, and keeps what it removes for
+// the bell. The caller holds the lock.
+func (q *queue) mark(n news, by int) {
+	if n.name != nil || n.all || n.own != remote || n.change.Kind == tree.Modified || n.change.Kind == tree.Touched {
+		return
+	}
+	for _, at := range places(n.change) {
+		if q.hot[at] += by; q.hot[at] == 0 {
+			delete(q.hot, at)
+		}
+	}
+	old := places(n.change)[0]
+	c := n.change
+	switch {
+	case c.Kind != tree.Removed && c.Kind != tree.Renamed:
+	case by > 0:
+		e := tree.Entry{Inode: c.Inode, Parent: old.parent, Name: old.name, Dir: c.Dir, Mtime: c.Time}
+		q.gone[old], q.byInode[c.Inode] = e, e
+	default:
+		if q.gone[old].Inode == c.Inode {
+			delete(q.gone, old)
+		}
+		delete(q.byInode, c.Inode)
+	}
+}
+
+// places returns the names a change is about: the old one first, if it has one.
+func places(c tree.Change) []place {
+	_, name := layout.Split(c.Path)
+	at := place{c.Parent, name}
+	if c.Kind != tree.Renamed {
+		return []place{at}
+	}
+	_, name = layout.Split(c.From)
+	return []place{{c.FromParent, name}, at}
+}
+
+// isHot reports whether a name is about to be rung, so that the kernel must not
+// rely on what it is told of it.
+func (q *queue) isHot(at place) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.hot[at] > 0
+}
+
+// ghost returns an entry that has been removed and whose removal is still to be rung.
+func (q *queue) ghost(inode uint64) (tree.Entry, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e, ok := q.byInode[inode]
+	return e, ok
+}
+
+func (q *queue) ghostAt(at place) (tree.Entry, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e, ok := q.gone[at]
+	return e, ok
+}
+
+// forgetName has the kernel ask for a name again.
+func (q *queue) forgetName(at place) { q.put(news{name: &at}) }
+
+// forgetPath is forgetName for a path of which little may be left.
+func (q *queue) forgetPath(path string) {
+	dir, name := layout.Split(path)
+	if e, ok := q.m.cfg.Tree.Lookup(dir); ok && name != "" {
+		q.forgetName(place{e.Inode, name})
+	}
+}
+
+// run tells the kernel what waits, until stop.
+func (q *queue) run() {
+	defer close(q.ended)
+	defer q.bell.stop()
+	q.bell.start(q.m.cfg.Bell, q.m.cfg.Dir, q.m.cfg.Log)
+	for {
+		q.mu.Lock()
+		batch, stopped := q.waiting, q.stopped
+		q.waiting = nil
+		q.mu.Unlock()
+		if stopped {
+			return
+		}
+		for _, n := range batch {
+			q.tell(n)
+			if q.isStopped() {
+				return
+			}
+		}
+		q.bell.flush()
+		if len(batch) == 0 {
+			<-q.more
+		}
+	}
+}
+
+func (q *queue) isStopped() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stopped
+}
+
+// stop ends run, even while the bell is waited for, and waits for it.
+func (q *queue) stop() {
+	q.mu.Lock()
+	q.stopped = true
+	q.mu.Unlock()
+	q.bell.kill()
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+	<-q.ended
+}
+
+func (q *queue) tell(n news) {
+	switch {
+	case n.name != nil:
+		q.m.server.EntryNotify(nodeID(n.name.parent), n.name.name)
+	case n.all:
+		q.m.server.InodeNotify(nodeID(n.inode), -1, 0)
+	default:
+		q.tellChange(n.change, n.own)
+		q.mu.Lock()
+		q.mark(n, -1)
+		q.mu.Unlock()
+	}
+}
+
+// tellChange takes back what the kernel knew and rings the bell. What it is told
+// of names comes first, so that the bell's own calls ask for them.
+func (q *queue) tellChange(c tree.Change, own ownership) {
+	names := places(c)
+	structural := c.Kind != tree.Modified && c.Kind != tree.Touched
+	if own == remote && structural {
+		q.bell.flush()
+		for _, at := range names {
+			q.m.server.EntryNotify(nodeID(at.parent), at.name)
+		}
+	}
+	q.m.server.InodeNotify(nodeID(c.Inode), -1, 0)
+	if structural {
+		for _, at := range names {
+			q.m.server.InodeNotify(nodeID(at.parent), -1, 0)
+		}
+	}
+	if c.Kind == tree.Removed && c.Dir {
+		q.m.locals.dropDir(c.Inode)
+	}
+	switch {
+	case own == remote:
+		q.bell.ring(ringing{change: c, names: names, ring: ringOf(c)})
+	case own == collected:
+		c.Kind = tree.Modified
+		q.bell.ring(ringing{change: c, names: names, ring: ringOf(c)})
+	}
+}
+
+// ringOf returns the call that repeats a change.
+func ringOf(c tree.Change) bell.Ring {
+	r := bell.Ring{Path: c.Path}
+	switch c.Kind {
+	case tree.Created:
+		r.Op = bell.Create
+		if c.Dir {
+			r.Op = bell.Mkdir
+		}
+	case tree.Modified:
+		r.Op = bell.Modify
+	case tree.Touched:
+		r.Op = bell.Touch
+	case tree.Removed:
+		r.Op = bell.Remove
+		if c.Dir {
+			r.Op = bell.Rmdir
+		}
+	case tree.Renamed:
+		r.Op, r.Path, r.To = bell.Rename, c.From, c.Path
+	}
+	return r
+}

@@ -1,0 +1,358 @@
+package mount
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/format/text"
+	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/virtual"
+	"etcpve/cfs/tree"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// createNow commits an empty file that must not exist yet.
+func (m *Mount) createNow(cancel <-chan struct{}, h *handle, path string, caller *fuse.InHeader) error {
+	c := m.command(caller, command.Write, path)
+	c.Exclusive = true
+	r, err := m.propose(cancel, c, own)
+	if err != nil {
+		return err
+	}
+	h.inode, h.shared = r.Inode, true
+	return nil
+}
+
+func (m *Mount) createVirtual(in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	above, ok := m.names.name(in.NodeId)
+	if !ok {
+		return m.statusOf(tree.ErrNotExist)
+	}
+	full := layout.Join(above, name)
+	view, path, ok := m.views.find(full)
+	keeper, isKeeper := view.(virtual.Keeper)
+	if !ok || !isKeeper {
+		return m.statusOf(errVirtual)
+	}
+	if err := keeper.Write(path, []byte{}); err != nil {
+		return m.statusOf(err)
+	}
+	h := &handle{uid: in.Uid, writable: true, name: full}
+	out.Fh, out.OpenFlags = m.handles.add(h), h.openFlags()
+	return m.enterVirtual(full, &out.EntryOut)
+}
+
+// Read returns part of what the file held when it was opened.
+func (m *Mount) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h, ok := m.handles.get(in.Fh)
+	if !ok {
+		return nil, fuse.EBADF
+	}
+	if h.stream != nil {
+		n, ok := h.stream.Read(cancel, buf[:min(len(buf), int(in.Size))], in.Flags&unix.O_NONBLOCK == 0)
+		switch {
+		case ok:
+			return fuse.ReadResultData(buf[:n]), fuse.OK
+		case in.Flags&unix.O_NONBLOCK != 0:
+			return nil, fuse.EAGAIN
+		}
+		return nil, fuse.EINTR
+	}
+	h.mu.Lock()
+	m.adopt(h)
+	data := h.data
+	if h.isTemporary() {
+		data, _ = m.locals.snapshot(h.file)
+	} else if h.writable {
+		h.shared = true // the answer is sent after the lock is gone
+	}
+	h.mu.Unlock()
+	if in.Offset >= uint64(len(data)) {
+		return fuse.ReadResultData(nil), fuse.OK
+	}
+	end := min(uint64(len(data)), in.Offset+uint64(in.Size))
+	return fuse.ReadResultData(data[in.Offset:end]), fuse.OK
+}
+
+// adopt makes the handle one of the tree if its local file has become an entry.
+// The caller holds the handle's lock.
+func (m *Mount) adopt(h *handle) {
+	if h.file == nil || h.inode != 0 {
+		return
+	}
+	_, inode, ok := m.locals.get(h.file.id)
+	if !ok || inode == 0 {
+		return
+	}
+	h.inode = inode
+	if h.writable {
+		m.handles.became(inode)
+	}
+	if e, ok := m.cfg.Tree.Get(inode); ok && h.saved == clean {
+		h.data, h.shared, h.version = e.Data, true, e.Version
+	}
+}
+
+// Write collects what is written.
+func (m *Mount) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	h, ok := m.handles.get(in.Fh)
+	if !ok {
+		return 0, fuse.EBADF
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m.adopt(h)
+	if err := m.write(h, in.Offset, data); err != nil {
+		if h.isTree() || h.file != nil && !h.isTemporary() {
+			h.failed = err
+		}
+		return 0, m.statusOf(err)
+	}
+	return uint32(len(data)), fuse.OK
+}
+
+func (m *Mount) write(h *handle, off uint64, data []byte) error {
+	if h.name != "" {
+		return m.writeVirtual(h, off, data)
+	}
+	if h.isTemporary() {
+		err := m.locals.edit(h.file, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) {
+			if h.appends {
+				off = uint64(len(old))
+			}
+			return splice(old, off, data)
+		})
+		if !errors.Is(err, errBecame) {
+			return err
+		}
+		m.adopt(h)
+	}
+	// A save that was refused at one line stays refused as a whole.
+	if h.failed != nil {
+		return h.failed
+	}
+	if h.appends { // the kernel's offset is from before other writers
+		off = uint64(len(h.data))
+	}
+	if h.shared {
+		h.data, h.shared = bytes.Clone(h.data), false
+	}
+	content, err := splice(h.data, off, data)
+	if err != nil {
+		return err
+	}
+	if err := m.hasRoom(h, len(content)); err != nil {
+		return err
+	}
+	h.data, h.saved = content, written
+	if h.appends {
+		h.added = append(h.added, data...)
+	}
+	return m.checkLines(h, off, data)
+}
+
+func (m *Mount) writeVirtual(h *handle, off uint64, data []byte) error {
+	view, _, ok := m.views.find(h.name)
+	if _, writer := view.(virtual.Writer); !ok || !writer {
+		return errReadOnly
+	}
+	if h.appends {
+		off = uint64(len(h.data))
+	}
+	content, err := splice(bytes.Clone(h.data), off, data)
+	if err != nil {
+		return err
+	}
+	h.data, h.saved = content, written
+	return nil
+}
+
+// splice puts chunk at an offset of data; a hole is filled with zeros.
+func splice(data []byte, off uint64, chunk []byte) ([]byte, error) {
+	end := off + uint64(len(chunk))
+	if end > layout.MaxFile || end < off {
+		return nil, tree.ErrTooBig
+	}
+	if int(off) == len(data) {
+		return append(data, chunk...), nil
+	}
+	if int(end) > len(data) {
+		data = append(data, make([]byte, int(end)-len(data))...)
+	}
+	copy(data[off:], chunk)
+	return data, nil
+}
+
+// resize cuts data or fills it up with zeros. It leaves data itself as it is.
+func resize(data []byte, size uint64) ([]byte, error) {
+	if size > layout.MaxFile {
+		return nil, tree.ErrTooBig
+	}
+	sized := make([]byte, size)
+	copy(sized, data)
+	return sized, nil
+}
+
+// hasRoom refuses early what the tree would refuse at the save.
+func (m *Mount) hasRoom(h *handle, size int) error {
+	used, _ := m.cfg.Tree.Usage()
+	had := 0
+	if e, ok := m.cfg.Tree.Get(h.inode); ok && h.isTree() {
+		had = len(e.Data)
+	}
+	if more := size - had; more > 0 && used+more > layout.MaxTotal {
+		return tree.ErrNoSpace
+	}
+	return nil
+}
+
+// checkLines judges the lines that a write completes: some programs ignore the
+// error of close but not that of write. It stops at a write that does not
+// continue the one before; the whole is checked when it is saved.
+func (m *Mount) checkLines(h *handle, off uint64, part []byte) error {
+	if m.cfg.Check == nil || h.unchecked {
+		return nil
+	}
+	path, ok := m.pathOf(h)
+	if !ok {
+		return nil
+	}
+	if h.checker == nil {
+		h.checker = m.cfg.Check(path)
+		h.checker.Write(h.data[:off]) // what was there before is not this writer's fault
+		h.fed = off
+	}
+	if off != h.fed {
+		h.unchecked = true
+		return nil
+	}
+	h.fed += uint64(len(part))
+	return m.refuse(path, h.uid, h.checker.Write(part))
+}
+
+// check has the whole content judged by the format that owns the path.
+func (m *Mount) check(path string, content []byte, uid uint32) error {
+	if m.cfg.Check == nil {
+		return nil
+	}
+	c := m.cfg.Check(path)
+	c.Write(content)
+	refused, warnings := c.End()
+	for _, w := range warnings {
+		m.cfg.Log.Warn("save accepted with a warning", "path", path, "line", w.Line, "column", w.Column, "key", w.Key, "err", w.Message)
+	}
+	return m.refuse(path, uid, refused)
+}
+
+// refuse reports why a save is refused, if it is.
+func (m *Mount) refuse(path string, uid uint32, reasons []text.Error) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	for _, r := range reasons {
+		m.cfg.Log.Warn("save refused", "path", path, "line", r.Line, "column", r.Column, "key", r.Key, "err", r.Message)
+	}
+	m.rejected.Add(virtual.Rejection{Time: m.cfg.Now(), Path: path, UID: uid, Reasons: reasons})
+	return errRefused
+}
+
+// pathOf returns where a handle's content belongs now. There is no such place
+// when the file has been removed while it was open.
+func (m *Mount) pathOf(h *handle) (string, bool) {
+	if h.inode != 0 {
+		return m.cfg.Tree.Path(h.inode)
+	}
+	if h.file == nil {
+		return "", false
+	}
+	dir, ok := m.cfg.Tree.Path(h.file.at.parent)
+	return layout.Join(dir, h.file.at.name), ok
+}
+
+// Flush is called when a descriptor is closed: what has been written is saved
+// then. A file that has only been emptied is saved with its last descriptor,
+// as shells close a copy before the first byte is written.
+func (m *Mount) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	h, ok := m.handles.get(in.Fh)
+	if !ok {
+		return fuse.EBADF
+	}
+	h.mu.Lock()
+	m.adopt(h)
+	state := h.saved
+	path, ok := m.pathOf(h)
+	h.mu.Unlock()
+	if state == clean || state == truncated && ok && m.isHeld(in.Pid, path) {
+		return fuse.OK
+	}
+	return m.statusOf(m.save(cancel, h, &in.InHeader))
+}
+
+// Fsync saves at once; the content is on a majority's disks then.
+func (m *Mount) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	h, ok := m.handles.get(in.Fh)
+	if !ok {
+		return fuse.EBADF
+	}
+	return m.statusOf(m.save(cancel, h, &in.InHeader))
+}
+
+// Release is called after the last descriptor is closed. Nobody sees an error
+// any more, so Flush has done what it could.
+func (m *Mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	h, ok := m.handles.remove(in.Fh)
+	if !ok {
+		return
+	}
+	if err := m.save(nil, h, &in.InHeader); err != nil && !errors.Is(err, errRefused) {
+		m.cfg.Log.Error("save after close failed", "err", err)
+	}
+	h.mu.Lock()
+	writes := h.writable && h.isTree()
+	inode := h.inode
+	h.mu.Unlock()
+	if writes {
+		m.handles.done(inode)
+	}
+	if h.file != nil {
+		m.locals.release(h.file)
+	}
+}
+
+// isHeld reports whether any process still has a descriptor of the file at path.
+// Only names are read: following them would ask this very file system.
+func (m *Mount) isHeld(thread uint32, path string) bool {
+	suffix := "/" + path
+	if holds(thread, suffix) {
+		return true
+	}
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, p := range processes {
+		if n := p.Name(); n[0] >= '1' && n[0] <= '9' && holdsIn("/proc/"+n+"/fd", suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+func holdsIn(dir, suffix string) bool {
+	names, err := readNames(dir)
+	if err != nil {
+		return false
+	}
+	for _, n := range names {
+		target, err := os.Readlink(dir + "/" + n)
+		if err == nil && strings.HasSuffix(strings.TrimSuffix(target, " (deleted)"), suffix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"etcpve/cfs/consensus"
+	"etcpve/cfs/database"
+	"etcpve/cfs/format"
+	"etcpve/cfs/mount"
+	"etcpve/cfs/status"
+	"etcpve/cfs/tree"
+)
+
+// collectAt makes the garbage collector run early: the content of a full tree is
+// 30 MB, and twice that should not be needed to hold it.
+const collectAt = 25
+
+// firstID is the number of a node that forms a group of its own.
+const firstID = 1
+
+// quorumPatience is for how long a start waits to be able to order changes. A
+// node without quorum is mounted all the same, for reading.
+const quorumPatience = 5 * time.Second
+
+// daemon is the parts of a running file system.
+type daemon struct {
+	o     options
+	log   *slog.Logger
+	tree  *tree.Tree
+	locks *tree.Locks
+	db    *database.Database
+	node  *consensus.Node
+	mount *mount.Mount
+
+	feed feed
+	work sync.WaitGroup
+	fail chan error // has room for the first failure
+}
+
+// run starts the parts, waits for the reason to stop, and stops them in the
+// opposite order.
+func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar, ready func()) error {
+	debug.SetGCPercent(collectAt)
+	instance, err := lock(o.database)
+	if err != nil {
+		return err
+	}
+	defer instance.Close()
+	if err := prepare(o.mount, log); err != nil {
+		return err
+	}
+	d := &daemon{o: o, log: log, tree: tree.New(), fail: make(chan error, 1)}
+	if d.db, err = database.Open(o.database, d.tree, database.Options{Log: log}); err != nil {
+		return err
+	}
+	background, stop := context.WithCancel(context.Background())
+	err = d.start(background, level)
+	if err == nil {
+		log.Info("mounted", "node", o.node, "path", o.mount, "index", d.tree.Index())
+		ready()
+		err = d.wait(ctx)
+	}
+	return errors.Join(err, d.stop(stop))
+}
+
+// start brings up the order of changes, then the mount.
+func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
+	begin := time.Now()
+	d.locks = tree.NewLocks(d.tree, func() time.Duration { return time.Since(begin) })
+	d.node, err = consensus.New(consensus.Options{ID: firstID, Storage: d.db, Applier: d.db, Log: d.log,
+		Changes: d.feed.put, Replaced: d.feed.replace})
+	if err != nil {
+		return err
+	}
+	d.feed.note(d.locks.Note)
+	d.spawn("database", func() error { return d.db.Run(ctx) })
+	d.spawn("consensus", func() error { return d.node.Run(ctx) })
+	d.awaitQuorum(ctx)
+
+	store := status.New(d.o.node, time.Now)
+	clusterLog := &status.Log{}
+	clusterLog.Add(status.LogEntry{Time: time.Now().Unix(), Priority: 6, Tag: "cluster", PID: os.Getpid(), Node: d.o.node, User: "root", Message: "starting cluster log"})
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	d.mount, err = mount.New(mount.Config{
+		Dir: d.o.mount, Node: d.o.node, GID: group(d.log), Tree: d.tree, Locks: d.locks, Proposer: d.node,
+		Check:   func(path string) mount.Checker { return format.NewChecker(path) },
+		History: past{d.db}, Status: store, ClusterLog: clusterLog, Bell: executable,
+		Log: d.log, Level: level, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	d.feed.subscribe(d.mount)
+	d.work.Go(func() { d.watchQuorum(ctx) })
+	return nil
+}
+
+// spawn runs a part; its failure ends the daemon.
+func (d *daemon) spawn(part string, do func() error) {
+	d.work.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				d.log.Error("panic", "part", part, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+				d.failed(fmt.Errorf("%s: panic: %v", part, p))
+			}
+		}()
+		if err := do(); err != nil {
+			d.failed(err)
+		}
+	})
+}
+
+func (d *daemon) failed(err error) {
+	select {
+	case d.fail <- err:
+	default: // the first failure is the one that counts
+	}
+}
+
+// wait returns when there is a reason to stop, nil if it was asked for.
+func (d *daemon) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		d.log.Info("stopping", "node", d.o.node)
+		return nil
+	case <-d.mount.Done():
+		d.log.Info("unmounted from outside", "path", d.o.mount)
+		return nil
+	case err := <-d.fail:
+		return err
+	case <-d.db.Failed():
+		return d.db.Err()
+	}
+}
+
+// stop ends the mount, then the order of changes, then the database.
+func (d *daemon) stop(cancel context.CancelFunc) (err error) {
+	if d.mount != nil {
+		err = d.mount.Close()
+	}
+	cancel()
+	d.work.Wait()
+	return errors.Join(err, d.db.Close())
+}
+
+// quorumEvery is how often the daemon looks whether the quorum came or went.
+const quorumEvery = 250 * time.Millisecond
+
+func (d *daemon) awaitQuorum(ctx context.Context) {
+	deadline := time.NewTimer(quorumPatience)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !d.node.Quorate() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline.C:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// watchQuorum has the kernel look at the modes again when the quorum came or went.
+func (d *daemon) watchQuorum(ctx context.Context) {
+	tick := time.NewTicker(quorumEvery)
+	defer tick.Stop()
+	for was := d.node.Quorate(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := d.node.Quorate(); now != was {
+			was = now
+			d.log.Info("quorum changed", "quorate", now)
+			d.mount.Reset()
+		}
+	}
+}

@@ -1,0 +1,107 @@
+// Pmxcfs is the cluster file system's daemon: it mounts /etc/pve and keeps it.
+// Called as pvecm it is the tool to manage the cluster.
+//
+// The package owns the flags, the order in which the parts start and stop, and
+// what happens when one of them fails: the daemon says so and steps out, and no
+// mount is left hanging. It holds no logic of the file system itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"etcpve/cfs/mount/bell"
+	"etcpve/cfs/pvecm"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == bell.Argument {
+		exit(bell.Main())
+	}
+	if filepath.Base(os.Args[0]) == "pvecm" {
+		exit(pvecm.Main(os.Args[1:], os.Stdout))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "pvecm" {
+		exit(pvecm.Main(os.Args[2:], os.Stdout))
+	}
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	}
+	if err != nil {
+		os.Exit(2) // the flag package has said why
+	}
+	if !o.foreground {
+		exit(background())
+	}
+	exit(foreground(o))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// options are the flags of the daemon.
+type options struct {
+	foreground, debug, local bool
+	mount, database, node    string
+}
+
+func parse(args []string) (o options, err error) {
+	f := flag.NewFlagSet("pmxcfs", flag.ContinueOnError)
+	f.BoolVar(&o.foreground, "f", false, "stay in the foreground")
+	f.BoolVar(&o.debug, "d", false, "log debug messages")
+	f.BoolVar(&o.local, "l", false, "local mode: be a cluster of one, whatever corosync.conf says")
+	f.StringVar(&o.mount, "mount", "/etc/pve", "mount point")
+	f.StringVar(&o.database, "db", "/var/lib/pve-cluster/config.db", "database")
+	f.StringVar(&o.node, "node", "", "name of this node (default the host name)")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "pmxcfs: unexpected argument %q\n", f.Arg(0))
+		return o, errors.New("usage")
+	}
+	if o.node == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return o, err
+		}
+		o.node, _, _ = strings.Cut(name, ".")
+	}
+	for _, path := range []*string{&o.mount, &o.database} {
+		if *path, err = filepath.Abs(*path); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// foreground runs the daemon until a signal, a failure or an unmount from outside.
+func foreground(o options) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	parent := readiness()
+	level := new(slog.LevelVar)
+	if o.debug {
+		level.Set(slog.LevelDebug)
+	}
+	log := newLogger(level, parent.isSet())
+	err := run(ctx, o, log, level, parent.ready)
+	if err != nil {
+		log.Error("stepping out", "node", o.node, "err", err)
+	}
+	return err
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"etcpve/cfs/layout"
+	"etcpve/cfs/mount"
+
+	"golang.org/x/sys/unix"
+)
+
+// lock makes this the only daemon of a database, until the file is closed.
+func lock(database string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(database), 0o755); err != nil {
+		return nil, err
+	}
+	path := database + ".lock"
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errInUse(database)
+		}
+		return nil, fmt.Errorf("%s: lock: %w", path, err)
+	}
+	return f, nil
+}
+
+// prepare makes sure that dir is an empty directory to mount on. A mount that a
+// dead daemon has left there is taken away, any other is left alone.
+func prepare(dir string, log *slog.Logger) error {
+	for {
+		m, ok, err := mounted(dir)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		var st unix.Stat_t
+		alive := !errors.Is(unix.Stat(dir, &st), unix.ENOTCONN)
+		if m.kind != "fuse."+mount.FSName || alive {
+			return fmt.Errorf("%s: already a mount point (%s), and not one that was left behind; unmount it first", dir, m.kind)
+		}
+		log.Warn("taking away the mount of a daemon that has died", "path", dir)
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("%s: unmount: %w", dir, err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err == nil && len(entries) > 0 {
+		err = fmt.Errorf("%s: not empty (%s, …); mounting would hide what is there", dir, entries[0].Name())
+	}
+	return err
+}
+
+type mountEntry struct{ kind string }
+
+// mounted returns what is mounted on dir. It reads the table, because a stat of
+// a dead mount fails and one of a foreign mount may hang.
+func mounted(dir string) (m mountEntry, ok bool, err error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return m, false, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		before, after, _ := strings.Cut(lines.Text(), " - ")
+		fields, kind := strings.Fields(before), strings.Fields(after)
+		if len(fields) > 4 && len(kind) > 0 && unescape(fields[4]) == dir {
+			m, ok = mountEntry{kind[0]}, true // the last one is on top
+		}
+	}
+	return m, ok, lines.Err()
+}
+
+// unescape reads the octal escapes of blanks in the table of mounts.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// groupWithoutName is the id that www-data has on Debian.
+const groupWithoutName = 33
+
+// group returns the group that owns everything.
+func group(log *slog.Logger) uint32 {
+	g, err := user.LookupGroup(layout.Group)
+	if err == nil {
+		var id uint64
+		if id, err = strconv.ParseUint(g.Gid, 10, 32); err == nil {
+			return uint32(id)
+		}
+	}
+	log.Warn("group is missing, using its usual number", "group", layout.Group, "gid", groupWithoutName, "err", err)
+	return groupWithoutName
+}
