@@ -23,6 +23,7 @@ type Node struct {
 	Database  *database.Database
 	Consensus *consensus.Node
 
+	ctx     context.Context // of everything that runs
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	mu      sync.Mutex // guards err
@@ -47,9 +48,9 @@ func StartMember(ctx context.Context, path string, opt database.Options, group c
 	if n.Consensus, err = consensus.New(group); err != nil {
 		return nil, errors.Join(err, n.Database.Close())
 	}
-	ctx, n.stop = context.WithCancel(ctx)
+	n.ctx, n.stop = context.WithCancel(ctx)
 	for _, run := range []func(context.Context) error{n.Consensus.Run, n.Database.Run} {
-		n.running.Go(func() { n.note(run(ctx)) })
+		n.running.Go(func() { n.note(run(n.ctx)) })
 	}
 	if !group.Join {
 		err = n.WaitApplied(ctx, n.Database.Recovered().Last)

@@ -1,0 +1,126 @@
+package cfstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"etcpve/cfs/consensus"
+	"etcpve/cfs/database"
+)
+
+// three starts a group of three voters, the first of which has content already.
+func three(t *testing.T) (w *Network, nodes []*Node) {
+	w = NewNetwork()
+	dir := t.TempDir()
+	for id := uint64(1); id <= 3; id++ {
+		n, err := w.Start(context.WithoutCancel(t.Context()), dir, id, database.Options{}, id > 1)
+		must(t, err)
+		nodes = append(nodes, n)
+		t.Cleanup(func() { must(t, n.Stop()) })
+	}
+	must(t, nodes[0].Save(t.Context(), "before", []byte("the others came")))
+	for _, role := range []consensus.Role{consensus.Learner, consensus.Voter} {
+		for id := uint64(2); id <= 3; id++ {
+			must(t, nodes[0].Consensus.SetMember(within(t, 10*time.Second), id, role))
+		}
+	}
+	together(t, nodes)
+	return w, nodes
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// together waits until all nodes have applied the same and compares their trees.
+func together(t *testing.T, nodes []*Node) {
+	t.Helper()
+	for _, n := range nodes[1:] {
+		must(t, n.WaitApplied(within(t, 20*time.Second), nodes[0].Tree.Index()))
+	}
+	want := nodes[0].Tree.State().Marshal()
+	for i, n := range nodes[1:] {
+		if string(n.Tree.State().Marshal()) != string(want) {
+			t.Errorf("node %d has another tree than node 1", i+2)
+		}
+	}
+}
+
+func TestMembersCatchUpAndWriteEverywhere(t *testing.T) {
+	_, nodes := three(t)
+	var writers sync.WaitGroup
+	for i, n := range nodes {
+		if e, ok := n.Tree.Lookup("before"); !ok || len(e.Data) == 0 {
+			t.Errorf("node %d lacks what was there before it", i+1)
+		}
+		writers.Go(func() {
+			for k := range 50 {
+				path := fmt.Sprintf("n%d-%d", i, k)
+				if err := n.Save(within(t, 20*time.Second), path, []byte(path)); err != nil {
+					t.Error(err)
+				}
+				if _, ok := n.Tree.Lookup(path); !ok {
+					t.Errorf("node %d does not read its own write", i+1)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	together(t, nodes)
+}
+
+func TestALostLeaderIsReplacedAndNothingAcknowledgedIsLost(t *testing.T) {
+	w, nodes := three(t)
+	leader := nodes[0].Consensus.Status().Leader
+	var rest []*Node
+	for i, n := range nodes {
+		if uint64(i+1) != leader {
+			rest = append(rest, n)
+		}
+	}
+	var writer sync.WaitGroup
+	saved := 0
+	longest := time.Duration(0)
+	writer.Go(func() {
+		for k := range 300 {
+			begun := time.Now()
+			if err := rest[0].Save(within(t, 20*time.Second), fmt.Sprint("k", k), []byte("x")); err != nil {
+				t.Error(err)
+				return
+			}
+			longest = max(longest, time.Since(begun))
+			saved++
+			if k == 100 {
+				w.Cut(leader, true)
+			}
+		}
+	})
+	writer.Wait()
+	t.Logf("longest stall %v", longest)
+	if longest > 3*time.Second {
+		t.Errorf("a writer stood still for %v", longest)
+	}
+	cutOff := nodes[leader-1]
+	for begun := time.Now(); cutOff.Consensus.Quorate(); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("a leader without followers still believes in its quorum")
+		}
+	}
+	if err := cutOff.Save(t.Context(), "lost", nil); !errors.Is(err, consensus.ErrNoQuorum) {
+		t.Errorf("save without quorum: %v", err)
+	}
+	w.Cut(leader, false)
+	must(t, rest[0].Save(within(t, 20*time.Second), "healed", nil))
+	together(t, []*Node{rest[0], rest[1], cutOff})
+	for k := range saved {
+		if _, ok := cutOff.Tree.Lookup(fmt.Sprint("k", k)); !ok {
+			t.Errorf("save %d is lost", k)
+		}
+	}
+}
