@@ -151,7 +151,6 @@ type whole struct {
 	check   func(content string) (refused, warnings []text.Error)
 	early   bool // what is wrong with the first lines stays wrong
 	content strings.Builder
-	number  int
 }
 
 // longestEarly bounds the content that is judged again with every write.

@@ -99,7 +99,7 @@ var formats = map[string]check{
 	"pve-ct-timezone":    either("invalid time zone '%s'", oneOf("host"), match(`[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}`, "")),
 	"urlencoded":         urlEncoded,
 	"pve-day-of-week":    oneOf("mon", "tue", "wed", "thu", "fri", "sat", "sun"),
-	"pve-calendar-event": match(`(?i)[a-z0-9 ,.:*/-]+`, "invalid calendar event '%s'"),
+	"pve-calendar-event": calendarEvent,
 	"pve-acme-domain":    match(`(?i)[a-z0-9.-]{1,}`, "value does not look like a valid ACME domain"),
 	"pve-acme-alias":     match(`(?i)[a-z0-9._-]+`, "value does not look like a valid ACME alias"),
 	"acme-plugin-id":     match(`(?i)[a-z][a-z0-9_-]+`, "invalid plugin ID '%s'"),
