@@ -86,7 +86,12 @@ func (a *Agent) shutdown(ctx context.Context, vmid uint32, _ Action) error {
 	if err := a.command(ctx, vmid, "system_powerdown", nil, nil); err != nil {
 		return err
 	}
-	return a.update(vmid, func(r *Record) { r.Stopping = now() })
+	return a.update(vmid, func(r *Record) {
+		r.Pressed = now()
+		if r.Stopping.IsZero() {
+			r.Stopping = r.Pressed
+		}
+	})
 }
 
 // kill ends QEMU: asked to, then by SIGTERM, then by SIGKILL.

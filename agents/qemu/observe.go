@@ -51,13 +51,13 @@ func (s State) word() string {
 // defaultDown is how long a guest may take to switch off.
 const defaultDown = 180 * time.Second
 
-// stopDeadline returns the time left to a guest that was asked to switch off,
-// at least a moment while it has any.
+// stopDeadline returns when to look again at a guest that was asked to switch
+// off: when its time is over, or it is to be asked again.
 func (s State) stopDeadline(d Desired) time.Duration {
 	if s.Record.Stopping.IsZero() || !s.alive() {
 		return 0
 	}
-	return max(time.Until(s.Record.Stopping.Add(downTime(d.Config))), time.Second)
+	return max(min(time.Until(s.Record.Stopping.Add(downTime(d.Config))), pressAgain), time.Second)
 }
 
 // downTime reads the time-out of startup: order=N,up=N,down=N.

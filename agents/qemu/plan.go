@@ -57,6 +57,9 @@ func plan(d Desired, s State) (actions []Action, pending []hotplug.Pending) {
 		return actions, pendingOf(d, s)
 	case d.Text == nil || d.Power == Stopped:
 		planStop(d, s, step)
+		if d.Text != nil {
+			return actions, []hotplug.Pending{{Key: "power", Reason: "waits for the guest to switch off"}}
+		}
 	default:
 		planRun(d, s, step)
 	}
@@ -112,6 +115,10 @@ func pendingOf(d Desired, s State) []hotplug.Pending {
 	return nil
 }
 
+// pressAgain is how long after a press of the power button the next one
+// follows: a guest that boots has nobody yet to see the first.
+const pressAgain = 10 * time.Second
+
 // planStop is for a running VM that should not run. One without a
 // configuration is left alone: its disks may be in use elsewhere by now, or the
 // file may have been removed by mistake, and either is for a person to decide.
@@ -128,7 +135,9 @@ func planStop(d Desired, s State, step func(Step, string)) {
 		}
 		step(Shutdown, "")
 	case !s.Now.Before(asked.Add(downTime(d.Config))):
-		step(Kill, fmt.Sprintf("it did not switch off within %s", downTime(d.Config)/time.Second*time.Second))
+		step(Kill, fmt.Sprintf("it did not switch off within %s", downTime(d.Config)))
+	case !s.Now.Before(s.Record.Pressed.Add(pressAgain)):
+		step(Shutdown, "once more")
 	}
 }
 

@@ -19,7 +19,7 @@ func TestPlanFollowsThePowerFile(t *testing.T) {
 	}
 	asked := func(status string, ago time.Duration) State {
 		s := up(status)
-		s.Record.Stopping = at.Add(-ago)
+		s.Record.Stopping, s.Record.Pressed = at.Add(-ago), at.Add(-min(ago, 9*time.Second))
 		return s
 	}
 	gone := State{Known: true, Now: at, Record: Record{Process: host.Process{PID: 1}}}
@@ -51,7 +51,9 @@ func TestPlanFollowsThePowerFile(t *testing.T) {
 		{"frozen start", conf(Running, cmdline.Config{"freeze": "1"}), up("prelaunch"), nil, 1},
 		{"switch off", conf(Stopped, nil), up("running"), []string{"shut down"}, 0},
 		{"switch off while paused", conf(Stopped, nil), up("paused"), []string{"resume: to switch off", "shut down"}, 0},
-		{"give it time", conf(Stopped, nil), asked("running", 179*time.Second), nil, 0},
+		{"give it time", conf(Stopped, nil), asked("running", 179*time.Second), nil, 1},
+		{"ask again", conf(Stopped, nil), State{Known: true, Status: "running", Now: at, Record: Record{Stopping: at.Add(-30 * time.Second), Pressed: at.Add(-10 * time.Second)}},
+			[]string{"shut down: once more"}, 0},
 		{"out of time", conf(Stopped, nil), asked("running", 180*time.Second), []string{"kill: it did not switch off within 3m0s"}, 0},
 		{"own time-out", conf(Stopped, cmdline.Config{"startup": "order=1,down=5"}), asked("running", 5*time.Second), []string{"kill: it did not switch off within 5s"}, 1},
 		{"without ACPI", conf(Stopped, cmdline.Config{"acpi": "0"}), up("running"), []string{"kill: the guest has no ACPI"}, 0},

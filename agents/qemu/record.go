@@ -23,6 +23,7 @@ type Record struct {
 	Begun    bool           `json:"begun"`              // the guest was let run or left paused on purpose
 	Balloon  int            `json:"balloon,omitempty"`  // MiB asked for last
 	Stopping time.Time      `json:"stopping,omitzero"`  // when the guest was asked to switch off
+	Pressed  time.Time      `json:"pressed,omitzero"`   // when it was asked last
 	Crash    string         `json:"crash,omitempty"`    // why QEMU is gone
 	Mark     string         `json:"mark,omitempty"`     // of the files when the crash was seen
 	Warnings []string       `json:"warnings,omitempty"` // what this QEMU could not do as configured
