@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"etcpve/agents/tools/cli"
+	"etcpve/agents/tools/hasimulator"
 	"etcpve/agents/tools/qm"
 )
 
@@ -43,6 +44,9 @@ func run(name string, args []string) int {
 			return 2
 		}
 		name, args = flags.Arg(0), flags.Args()[1:]
+	}
+	if name == "pve-ha-simulator" { // it has a terminal instead of a place
+		return hasimulator.Run(args, os.Stdin, os.Stdout, os.Stderr)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
