@@ -221,3 +221,34 @@ func (a *Agent) remember(o Observed) {
 	defer a.mu.Unlock()
 	a.known = o
 }
+
+// Pending reads the files, looks at the kernel and returns what is to do.
+func (a *Agent) Pending(ctx context.Context) (Desired, []iptables.Action, error) {
+	d, err := a.Desired(ctx, key)
+	if err != nil {
+		return d, nil, err
+	}
+	have, err := a.Driver.Observe(ctx)
+	if err != nil {
+		return d, nil, err
+	}
+	return d, iptables.Plan(d.Rules, have), nil
+}
+
+// Converge brings the kernel to what the files ask for, once.
+func (a *Agent) Converge(ctx context.Context) error {
+	d, err := a.Desired(ctx, key)
+	if err != nil {
+		return err
+	}
+	have, err := a.Driver.Observe(ctx)
+	if err != nil {
+		return err
+	}
+	for _, change := range a.Plan(d, Observed{State: have}) {
+		if err := a.Apply(ctx, key, change); err != nil {
+			return err
+		}
+	}
+	return nil
+}
