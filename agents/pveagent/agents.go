@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	firewall "etcpve/agents/firewall/node"
 	"etcpve/agents/qemu"
 	"etcpve/agents/reconcile"
 )
@@ -49,6 +50,14 @@ func (p place) guestRun() string {
 	return filepath.Join(p.Run, "qemu-server")
 }
 
+// firewallRun is the run directory of the firewall.
+func (p place) firewallRun() string {
+	if p.Run == "" {
+		return firewall.DefaultRun
+	}
+	return filepath.Join(p.Run, "pve-firewall")
+}
+
 // guestLocks is the directory of the node's own guest locks.
 func (p place) guestLocks() string {
 	if p.Run == "" {
@@ -65,6 +74,9 @@ type agent interface {
 
 // agents are all there are, each made for a place.
 var agents = map[string]func(place, *slog.Logger) (agent, error){
+	"firewall": func(p place, log *slog.Logger) (agent, error) {
+		return firewall.New(firewall.Options{Tree: p.Tree, Node: p.Node, Run: p.firewallRun(), Log: log}), nil
+	},
 	"qemu": func(p place, log *slog.Logger) (agent, error) {
 		return qemu.New(qemu.Options{
 			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM, Log: log,

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"etcpve/agents/tools/cli"
+	"etcpve/agents/tools/firewall"
 	"etcpve/agents/tools/hasimulator"
 	"etcpve/agents/tools/qm"
 )
@@ -26,6 +27,9 @@ func main() {
 
 // tools are the command line tools, each made for the place it works at.
 var tools = map[string]func(place) *cli.Tool{
+	"pve-firewall": func(p place) *cli.Tool {
+		return firewall.New(firewall.Place{Tree: p.Tree, Node: p.Node, RunDir: p.firewallRun()})
+	},
 	"qm": func(p place) *cli.Tool {
 		return qm.New(qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun()})
 	},

@@ -9,9 +9,11 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -49,13 +51,13 @@ type Driver struct {
 func (d *Driver) Observe(ctx context.Context) (State, error) {
 	s := State{Tables: map[Key]Table{}, Settings: d.settings()}
 	for _, family := range []firewall.Family{firewall.IPv4, firewall.IPv6, firewall.Bridge} {
-		out, err := d.run(ctx, "", d.binary(family, "-save"))
+		out, err := d.list(ctx, d.binary(family, "-save"))
 		if err != nil {
 			return State{}, err
 		}
 		maps.Copy(s.Tables, parseTables(family, out))
 	}
-	out, err := d.run(ctx, "", "ipset", "save")
+	out, err := d.list(ctx, "ipset", "save")
 	if err != nil {
 		return State{}, err
 	}
@@ -113,6 +115,16 @@ func (d *Driver) binary(family firewall.Family, part string) string {
 		return tools[family].name + "-legacy" + part
 	}
 	return tools[family].name + part
+}
+
+// list runs a tool that prints what the kernel holds. What the machine has no
+// tool for, nobody can have put there.
+func (d *Driver) list(ctx context.Context, argv ...string) (string, error) {
+	out, err := d.run(ctx, "", argv...)
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", nil
+	}
+	return out, err
 }
 
 func (d *Driver) run(ctx context.Context, stdin string, argv ...string) (string, error) {
