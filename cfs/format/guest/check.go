@@ -14,21 +14,24 @@ import (
 // effect: they are kept.
 func Check(kind layout.Kind, vmid uint32, content string) (refusals, warnings []*text.Error) {
 	_, problems := Parse(kind, vmid, content)
+	known := map[int]bool{}
 	for _, p := range problems {
 		place := p.Place
+		known[place.Line] = true
 		if p.Unknown {
 			warnings = append(warnings, &place)
 		} else {
 			refusals = append(refusals, &place)
 		}
 	}
-	limits, twice := checkLines(kind, content)
+	limits, twice := checkLines(kind, content, known)
 	return append(refusals, limits...), append(warnings, twice...)
 }
 
 // checkLines judges what Parse leaves open: the limits of whole values, and
-// settings that a later line of the same section replaces.
-func checkLines(kind layout.Kind, content string) (refusals, warnings []*text.Error) {
+// settings that a later line of the same section replaces. Lines in known have
+// a problem already.
+func checkLines(kind layout.Kind, content string, known map[int]bool) (refusals, warnings []*text.Error) {
 	var name sectionName
 	seen := map[string]int{}
 	for _, line := range text.Lines(content) {
@@ -45,7 +48,7 @@ func checkLines(kind layout.Kind, content string) (refusals, warnings []*text.Er
 			if name.kind == specialSection || name.kind == unknownSection || parsed.key == "description" {
 				continue
 			}
-			if err := checkLimits(Keys(kind)[parsed.key], parsed); err != nil {
+			if err := checkLimits(Keys(kind)[parsed.key], parsed); err != nil && !known[line.Number] {
 				err.Line = line.Number
 				refusals = append(refusals, err)
 			}
@@ -54,14 +57,10 @@ func checkLines(kind layout.Kind, content string) (refusals, warnings []*text.Er
 	return refusals, warnings
 }
 
-// checkLimits judges a value that has the right form.
+// checkLimits judges a value whose form Parse has judged.
 func checkLimits(p *schema.Property, parsed parsedLine) *text.Error {
-	value, wrong := readValue(p, parsed.key, parsed.value)
-	if wrong != nil {
-		return nil
-	}
 	var refusal *schema.Error
-	if !errors.As(p.Check(value), &refusal) {
+	if p == nil || !errors.As(p.CheckLimits(parsed.value), &refusal) {
 		return nil
 	}
 	return &text.Error{Column: parsed.column, Key: parsed.key, Message: refusal.Reason}

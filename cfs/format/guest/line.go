@@ -26,31 +26,63 @@ type parsedLine struct {
 	column     int
 }
 
-var (
-	headerForm  = regexp.MustCompile(`^\[([^\]]*)\]\s*$`)
-	settingForm = regexp.MustCompile(`^([a-z][a-z_-]*\d*):\s*(.*\S)\s*$`)
-	rawForm     = regexp.MustCompile(`^(lxc\.[a-z0-9_.-]+)(?::|\s*=)\s*(.*?)\s*$`)
-)
+const blank = " \t\n\v\f\r"
 
+// readLine takes a line apart. It is in the way of every save, so it uses no
+// regular expressions.
 func readLine(kind layout.Kind, line string) parsedLine {
+	trimmed := strings.TrimRight(line, blank)
 	switch {
-	case strings.TrimSpace(line) == "":
+	case trimmed == "":
 		return parsedLine{kind: blankLine}
 	case line[0] == '#':
 		return parsedLine{kind: commentLine, value: strings.TrimSuffix(line[1:], "\r"), column: 2}
+	case line[0] == '[' && strings.IndexByte(trimmed, ']') == len(trimmed)-1:
+		return parsedLine{kind: headerLine, value: trimmed[1 : len(trimmed)-1], column: 2}
+	case kind == layout.LXC && strings.HasPrefix(line, "lxc."):
+		return readRaw(trimmed)
 	}
-	if m := headerForm.FindStringSubmatch(line); m != nil {
-		return parsedLine{kind: headerLine, value: m[1], column: 2}
+	n := settingKey(trimmed)
+	if n == 0 || n == len(trimmed) || trimmed[n] != ':' {
+		return parsedLine{kind: badLine, column: 1}
 	}
-	form, is := settingForm, settingLine
-	if kind == layout.LXC && strings.HasPrefix(line, "lxc.") {
-		form, is = rawForm, rawLine
+	value := strings.TrimLeft(trimmed[n+1:], blank)
+	if value == "" {
+		return parsedLine{kind: badLine, column: n + 1}
 	}
-	if m := form.FindStringSubmatchIndex(line); m != nil {
-		value := line[m[len(m)-2]:m[len(m)-1]]
-		return parsedLine{kind: is, key: line[m[2]:m[3]], value: value, column: m[len(m)-2] + 1}
+	return parsedLine{kind: settingLine, key: trimmed[:n], value: value, column: len(trimmed) - len(value) + 1}
+}
+
+// settingKey returns the length of the key a line begins with: a letter,
+// letters, '_' or '-', then digits.
+func settingKey(line string) int {
+	n := 0
+	for n < len(line) && (line[n] >= 'a' && line[n] <= 'z' || n > 0 && (line[n] == '_' || line[n] == '-')) {
+		n++
 	}
-	return parsedLine{kind: badLine, column: 1}
+	for n > 0 && n < len(line) && line[n] >= '0' && line[n] <= '9' {
+		n++
+	}
+	return n
+}
+
+// readRaw takes "lxc.key: value" or "lxc.key = value" apart.
+func readRaw(line string) parsedLine {
+	n := strings.IndexFunc(line, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("_.-", r)
+	})
+	if n <= len("lxc.") {
+		return parsedLine{kind: badLine, column: 1}
+	}
+	rest := line[n:]
+	if rest[0] != ':' {
+		rest = strings.TrimLeft(rest, blank)
+		if rest == "" || rest[0] != '=' {
+			return parsedLine{kind: badLine, column: n + 1}
+		}
+	}
+	value := strings.TrimLeft(rest[1:], blank)
+	return parsedLine{kind: rawLine, key: line[:n], value: value, column: len(line) - len(value) + 1}
 }
 
 // A sectionKind says what a section is for.

@@ -37,6 +37,15 @@ func (p *Property) check(path, value string) *Error {
 	return nil
 }
 
+// CheckLimits applies the limits, the enumeration and the pattern of the whole
+// value, but neither its type nor its format. The error is an *Error.
+func (p *Property) CheckLimits(value string) error {
+	if err := p.checkLimits(value); err != nil {
+		return err
+	}
+	return nil
+}
+
 func checkType(kind, value string) *Error {
 	ok := true
 	switch kind {

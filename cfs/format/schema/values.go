@@ -131,13 +131,22 @@ func (k Keys) violations(path string, values Values) []*Error {
 			add(p.Requires, refuse("missing property - '%s' requires this property", below(path, key)))
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(k)) {
-		p := k[key]
-		if _, set := values[key]; !set && !bool(p.Optional) && p.Alias == "" {
-			add(key, refuse("property is missing and it is not optional"))
-		}
+	for _, key := range k.missing(values) {
+		add(key, refuse("property is missing and it is not optional"))
 	}
 	return found
+}
+
+// missing returns the required keys that have no value, sorted.
+func (k Keys) missing(values Values) []string {
+	var missing []string
+	for key, p := range k {
+		if _, set := values[key]; !set && !bool(p.Optional) && p.Alias == "" {
+			missing = append(missing, key)
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 func below(path, key string) string {
