@@ -64,6 +64,27 @@ func Contact(ctx context.Context, address, fingerprint string, body []byte) ([]b
 	return f.body, nil
 }
 
+// Fingerprint returns the fingerprint of the certificate that the member at
+// address shows, for an operator to compare.
+func Fingerprint(ctx context.Context, address string) (string, error) {
+	seen := ""
+	dialer := tls.Dialer{Config: &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		NextProtos:         []string{contactProtocol},
+		InsecureSkipVerify: true, // only looked at: nothing is sent
+		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
+			sum := sha256.Sum256(chain[0])
+			seen = strings.Trim(strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":"), ":")
+			return nil
+		},
+	}}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("contact %s: %w", address, err)
+	}
+	return seen, conn.Close()
+}
+
 func verifyFingerprint(want string) func([][]byte, [][]*x509.Certificate) error {
 	return func(chain [][]byte, _ [][]*x509.Certificate) error {
 		if len(chain) == 0 {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"etcpve/cfs/cluster"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/database"
 	"etcpve/cfs/format"
@@ -21,9 +22,6 @@ import (
 // collectAt makes the garbage collector run early: the content of a full tree is
 // 30 MB, and twice that should not be needed to hold it.
 const collectAt = 25
-
-// firstID is the number of a node that forms a group of its own.
-const firstID = 1
 
 // quorumPatience is for how long a start waits to be able to order changes. A
 // node without quorum is mounted all the same, for reading.
@@ -38,6 +36,14 @@ type daemon struct {
 	db    *database.Database
 	node  *consensus.Node
 	mount *mount.Mount
+
+	cluster    *cluster.Cluster
+	status     *status.Store
+	clusterLog *status.Log
+
+	shown       sync.Mutex // guards what follows
+	shownText   string     // what .members said last
+	shownChange int        // how often that has changed
 
 	feed feed
 	work sync.WaitGroup
@@ -67,34 +73,48 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar,
 		ready()
 		err = d.wait(ctx)
 	}
-	return errors.Join(err, d.stop(stop))
+	err = errors.Join(err, d.stop(stop))
+	if errors.Is(err, errRejoin) || d.behind(err) {
+		return errors.Join(setAside(o.database, time.Now()), errRejoin)
+	}
+	return err
 }
 
 // start brings up the order of changes, then the mount.
 func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	begin := time.Now()
 	d.locks = tree.NewLocks(d.tree, func() time.Duration { return time.Since(begin) })
-	d.node, err = consensus.New(consensus.Options{ID: firstID, Storage: d.db, Applier: d.db, Log: d.log,
+	d.status, d.clusterLog = status.New(d.o.node, time.Now), &status.Log{}
+	d.clusterLog.Add(status.LogEntry{Time: time.Now().Unix(), Priority: 6, Tag: "cluster", PID: os.Getpid(), Node: d.o.node, User: "root", Message: "starting cluster log"})
+	id, member, err := d.identity()
+	if err != nil {
+		return err
+	}
+	if err := d.prepareCluster(id, member); err != nil {
+		return err
+	}
+	d.node, err = consensus.New(consensus.Options{ID: uint64(id), Storage: d.db, Applier: d.db, Transport: d.cluster, Join: member, Log: d.log,
 		Changes: d.feed.put, Replaced: d.feed.replace})
 	if err != nil {
 		return err
 	}
 	d.feed.note(d.locks.Note)
+	d.feed.note(d.cluster.Notice)
 	d.spawn("database", func() error { return d.db.Run(ctx) })
 	d.spawn("consensus", func() error { return d.node.Run(ctx) })
+	if err := d.startCluster(ctx); err != nil {
+		return err
+	}
 	d.awaitQuorum(ctx)
 
-	store := status.New(d.o.node, time.Now)
-	clusterLog := &status.Log{}
-	clusterLog.Add(status.LogEntry{Time: time.Now().Unix(), Priority: 6, Tag: "cluster", PID: os.Getpid(), Node: d.o.node, User: "root", Message: "starting cluster log"})
 	executable, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	d.mount, err = mount.New(mount.Config{
-		Dir: d.o.mount, Node: d.o.node, GID: group(d.log), Tree: d.tree, Locks: d.locks, Proposer: d.node,
+		Dir: d.o.mount, Node: d.o.node, Writer: writer(id, member), GID: group(d.log), Tree: d.tree, Locks: d.locks, Proposer: d.node, Cluster: d.members,
 		Check:   func(path string) mount.Checker { return format.NewChecker(path) },
-		History: past{d.db}, Status: store, ClusterLog: clusterLog, Bell: executable,
+		History: past{d.db}, Status: d.status, ClusterLog: d.clusterLog, Bell: executable,
 		Log: d.log, Level: level, Now: time.Now,
 	})
 	if err != nil {

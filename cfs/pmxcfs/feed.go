@@ -16,7 +16,7 @@ import (
 type feed struct {
 	mu    sync.Mutex // guards what follows
 	notes []func([]tree.Change)
-	mount *mount.Mount
+	renew []func()
 }
 
 func (f *feed) note(do func([]tree.Change)) {
@@ -25,11 +25,16 @@ func (f *feed) note(do func([]tree.Change)) {
 	f.notes = append(f.notes, do)
 }
 
-func (f *feed) subscribe(m *mount.Mount) {
-	f.note(m.Applied)
+// anew has do called when the whole tree was replaced.
+func (f *feed) anew(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.mount = m
+	f.renew = append(f.renew, do)
+}
+
+func (f *feed) subscribe(m *mount.Mount) {
+	f.note(m.Applied)
+	f.anew(m.Reset)
 }
 
 func (f *feed) put(changes []tree.Change) {
@@ -43,8 +48,8 @@ func (f *feed) put(changes []tree.Change) {
 func (f *feed) replace() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.mount != nil {
-		f.mount.Reset()
+	for _, do := range f.renew {
+		do()
 	}
 }
 

@@ -16,8 +16,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
+	"etcpve/cfs/control"
 	"etcpve/cfs/mount/bell"
 	"etcpve/cfs/pvecm"
 )
@@ -57,6 +59,7 @@ func exit(err error) {
 type options struct {
 	foreground, debug, local bool
 	mount, database, node    string
+	socket                   string
 }
 
 func parse(args []string) (o options, err error) {
@@ -66,6 +69,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.local, "l", false, "local mode: be a cluster of one, whatever corosync.conf says")
 	f.StringVar(&o.mount, "mount", "/etc/pve", "mount point")
 	f.StringVar(&o.database, "db", "/var/lib/pve-cluster/config.db", "database")
+	f.StringVar(&o.socket, "socket", control.Path, "socket on which pvecm is answered")
 	f.StringVar(&o.node, "node", "", "name of this node (default the host name)")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -99,7 +103,12 @@ func foreground(o options) error {
 		level.Set(slog.LevelDebug)
 	}
 	log := newLogger(level, parent.isSet())
-	err := run(ctx, o, log, level, parent.ready)
+	ready := sync.OnceFunc(parent.ready)
+	err := run(ctx, o, log, level, ready)
+	for errors.Is(err, errRejoin) && ctx.Err() == nil {
+		log.Info("beginning anew with the tree of the cluster", "node", o.node)
+		err = run(ctx, o, log, level, ready)
+	}
 	if err != nil {
 		log.Error("stepping out", "node", o.node, "err", err)
 	}

@@ -1,7 +1,7 @@
 // Package pvecm is the command pvecm, with which an operator manages a cluster.
 //
-// It owns the verbs and what they print. It works through the mounted files
-// like any other program and never touches the daemon's database.
+// It owns the verbs and what they print. It works through the mounted files and
+// asks the running daemon what no file can hold; it never touches the database.
 package pvecm
 
 import (
@@ -22,6 +22,12 @@ type verb struct {
 // verbs returns the table of commands.
 func verbs() []verb {
 	return []verb{
+		{"create", "CLUSTERNAME [--link0 ADDRESS] [--votes N]", "form a cluster of this node", create},
+		{"joininfo", "[--valid DURATION]", "print what another node needs to join", joininfo},
+		{"add", "HOSTNAME [--fingerprint FP] | --join-info FILE [--link0 ADDRESS] [--nodeid N] [--votes N]", "add this node to the cluster of another", add},
+		{"delnode", "NODE", "take another node out of the cluster", delnode},
+		{"status", "", "show the cluster and its quorum", statusVerb},
+		{"nodes", "", "show the nodes that answer", nodesVerb},
 		{"updatecerts", "[--silent] [--mount DIR] [--node NAME]", "make this node's directories, keys and certificates where they are missing", updatecerts},
 	}
 }

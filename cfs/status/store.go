@@ -73,6 +73,7 @@ var (
 type Store struct {
 	node string
 	now  func() time.Time
+	tell func(Value)
 
 	mu      sync.Mutex // guards what follows
 	values  map[id]Value
@@ -84,9 +85,21 @@ func New(node string, now func() time.Time) *Store {
 	return &Store{node: node, now: now, values: map[id]Value{}}
 }
 
+// OnSet has do told every value that this node sets from then on, so that it
+// reaches the others. It comes before any Set.
+func (s *Store) OnSet(do func(Value)) { s.tell = do }
+
 // Set says something in the name of this node and returns what is to be told
 // to the others.
 func (s *Store) Set(kind Kind, key string, data []byte) (Value, error) {
+	v, err := s.set(kind, key, data)
+	if err == nil && s.tell != nil {
+		s.tell(v)
+	}
+	return v, err
+}
+
+func (s *Store) set(kind Kind, key string, data []byte) (Value, error) {
 	if len(data) > MaxValue {
 		return Value{}, fmt.Errorf("status: %s: %w", key, ErrTooBig)
 	}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"etcpve/cfs/cluster"
+	"etcpve/cfs/consensus"
+	"etcpve/cfs/control"
+	"etcpve/cfs/membership"
+	"etcpve/cfs/mount/virtual"
+)
+
+// firstID is the number of a node that forms a group of its own.
+const firstID = 1
+
+// keptDatabases is how many databases from before a join are kept.
+const keptDatabases = 10
+
+// errRejoin ends a run after which the daemon begins anew with an empty database,
+// to be filled by the cluster.
+var errRejoin = errors.New("begin anew with the tree of the cluster")
+
+func (d *daemon) home() cluster.Home {
+	return cluster.Home(filepath.Join(filepath.Dir(d.o.database), "cluster"))
+}
+
+// identity returns this node's number and whether it is in a cluster.
+func (d *daemon) identity() (id uint32, member bool, err error) {
+	definition, _, err := d.home().Definition()
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || d.o.local:
+		return firstID, false, nil
+	case err != nil:
+		return 0, false, err
+	}
+	own, ok := definition.Node(d.o.node)
+	if !ok {
+		return 0, false, fmt.Errorf("node %s is not in the definition of cluster %s: was it renamed?", d.o.node, definition.Cluster)
+	}
+	return own.ID, true, nil
+}
+
+// writer is what the tree notes as the writer: 0 on a standalone node, as in the
+// field.
+func writer(id uint32, member bool) uint32 {
+	if !member {
+		return 0
+	}
+	return id
+}
+
+func (d *daemon) prepareCluster(id uint32, member bool) (err error) {
+	d.cluster, err = cluster.New(cluster.Config{
+		Node: d.o.node, ID: id, Home: d.home(), Timing: membership.LAN(), Fresh: member && d.db.Recovered().Base == 0,
+		Tree: d.tree, Store: d.status, Log: d.clusterLog, Now: time.Now, Logger: d.log,
+	})
+	if err == nil {
+		d.status.OnSet(d.cluster.Tell)
+		d.feed.anew(d.cluster.Reread)
+	}
+	return err
+}
+
+// startCluster takes part in the cluster, if there is one, and answers pvecm.
+func (d *daemon) startCluster(ctx context.Context) error {
+	socket, err := control.Listen(d.o.socket)
+	if err != nil {
+		return err
+	}
+	verbs := d.cluster.Verbs(func() { d.failed(errRejoin) })
+	d.spawn("control", func() error { return control.Serve(ctx, socket, verbs, d.log) })
+	if !d.o.local {
+		d.spawn("cluster", func() error { return d.cluster.Run(ctx, d.node) })
+	}
+	return nil
+}
+
+// behind reports whether a run ended because the cluster has seen more of this
+// node than its database knows.
+func (d *daemon) behind(err error) bool {
+	if errors.Is(err, consensus.ErrBehind) {
+		d.log.Warn("the database is an older copy", "path", d.o.database, "err", err)
+		return true
+	}
+	return false
+}
+
+// members is what .members shows. Its number rises with each change.
+func (d *daemon) members() virtual.Cluster {
+	r := d.cluster.Report()
+	c := virtual.Cluster{Name: r.Cluster, Config: int(r.Version), Quorate: r.Quorate}
+	for _, n := range r.Nodes {
+		c.Nodes = append(c.Nodes, virtual.Member{Name: n.Name, ID: int(n.ID), Online: n.Online, IP: n.Address})
+	}
+	d.shown.Lock()
+	defer d.shown.Unlock()
+	if text := fmt.Sprint(c); text != d.shownText && len(c.Nodes) > 0 {
+		d.shownText = text
+		d.shownChange++
+	}
+	c.Change = d.shownChange
+	return c
+}
+
+// setAside moves a database out of the way and keeps the last few.
+func setAside(database string, now time.Time) error {
+	dir := filepath.Join(filepath.Dir(database), "backup")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	name := fmt.Sprintf("config-%d.db", now.Unix())
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		err := os.Rename(database+suffix, filepath.Join(dir, name+suffix))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	kept, err := filepath.Glob(filepath.Join(dir, "config-*.db"))
+	if err != nil {
+		return err
+	}
+	slices.Sort(kept)
+	for _, old := range kept[:max(0, len(kept)-keptDatabases)] {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.Remove(old + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
