@@ -209,6 +209,37 @@ func TestRollbackKeepsUnusedVolumesAndUnknownLines(t *testing.T) {
 	}
 }
 
+func TestRefusalsLeaveTheFileAsItWas(t *testing.T) {
+	const content = "scsi0: local:a\n\n[s1]\nscsi0: local:a\nsnaptime: 1\n"
+	ctx := context.Background()
+	template := "scsi0: local:a\ntemplate: 1\n\n[s1]\nscsi0: local:a\nsnaptime: 1\n"
+	tests := []struct {
+		content, fails, want string
+		run                  func(*Snapshots) error
+	}{
+		{content, "activate", "activate fails", func(s *Snapshots) error { return s.Delete(ctx, 100, "s1", false) }},
+		{content, "", "snapshot 's2' does not exist", func(s *Snapshots) error { return s.Delete(ctx, 100, "s2", false) }},
+		{content, "activate", "activate fails", func(s *Snapshots) error { return s.Rollback(ctx, 100, "s1") }},
+		{content, "", "snapshot 's2' does not exist", func(s *Snapshots) error { return s.Rollback(ctx, 100, "s2") }},
+		{content, "", "snapshot name 's1' already used", func(s *Snapshots) error { return s.Create(ctx, 100, "s1", false, "") }},
+		{template, "", "you can't take a snapshot if it's a template", func(s *Snapshots) error { return s.Create(ctx, 100, "s2", false, "") }},
+		{template, "", "you can't delete a snapshot if vm is a template", func(s *Snapshots) error { return s.Delete(ctx, 100, "s1", false) }},
+		{template, "", "you can't rollback if vm is a template", func(s *Snapshots) error { return s.Rollback(ctx, 100, "s1") }},
+	}
+	for _, test := range tests {
+		w := newWorld(layout.QEMU, test.content)
+		if test.fails != "" {
+			w.fails[test.fails] = errors.New(test.fails + " fails")
+		}
+		if err := test.run(w.snapshots()); err == nil || err.Error() != test.want {
+			t.Errorf("error %v, want %s", err, test.want)
+		}
+		if w.content != test.content {
+			t.Errorf("%s: file\n%s", test.want, w.content)
+		}
+	}
+}
+
 func TestDeleteListsVolumesThatNothingNamesAnyMore(t *testing.T) {
 	w := newWorld(layout.QEMU, "parent: sb\nscsi0: local:a\n\n[sa]\nscsi0: local:a\nscsi1: local:old\nsnaptime: 1\n\n[sb]\nparent: sa\nscsi0: local:a\nsnaptime: 2\n")
 	if err := w.snapshots().Delete(context.Background(), 100, "sa", false); err != nil {

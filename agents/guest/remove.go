@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"errors"
 
 	"etcpve/cfs/format/guest"
 )
@@ -26,7 +27,7 @@ func (s *Snapshots) remove(ctx context.Context, vmid uint32, name string, how re
 			return err
 		}
 		if how.only == nil {
-			if err := CheckLock(c); err != nil {
+			if err := s.removable(ctx, c, snap); err != nil {
 				return err
 			}
 		}
@@ -43,6 +44,20 @@ func (s *Snapshots) remove(ctx context.Context, vmid uint32, name string, how re
 		return err
 	}
 	return s.Files.Edit(ctx, vmid, func(c *guest.Config) error { return unlink(c, name, handled) })
+}
+
+// removable makes the checks before a snapshot is removed.
+func (s *Snapshots) removable(ctx context.Context, c *guest.Config, snap *guest.Section) error {
+	if err := s.Volumes.Activate(ctx, disks(c.Kind, snap)); err != nil {
+		return err
+	}
+	if err := CheckLock(c); err != nil {
+		return err
+	}
+	if isTemplate(c) {
+		return errors.New("you can't delete a snapshot if vm is a template")
+	}
+	return nil
 }
 
 // removeData removes the saved state and the volumes' snapshots and returns

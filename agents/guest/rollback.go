@@ -16,6 +16,9 @@ import (
 func (s *Snapshots) Rollback(ctx context.Context, vmid uint32, name string) error {
 	var volumes []guest.Volume
 	err := s.Files.Edit(ctx, vmid, func(c *guest.Config) error {
+		if isTemplate(c) {
+			return errors.New("you can't rollback if vm is a template")
+		}
 		snap, err := snapshotOf(c, name)
 		if err != nil {
 			return err

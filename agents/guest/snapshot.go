@@ -113,6 +113,8 @@ func snapshotOf(c *guest.Config, name string) (*guest.Section, error) {
 	return nil, fmt.Errorf("snapshot '%s' does not exist", name)
 }
 
+func isTemplate(c *guest.Config) bool { return c.Main.Get("template") == "1" }
+
 // disks are the volumes that take part in snapshots: CD-ROM drives do not,
 // nor do directories of the host.
 func disks(kind layout.Kind, s *guest.Section) []guest.Volume {
@@ -129,7 +131,7 @@ func disks(kind layout.Kind, s *guest.Section) []guest.Volume {
 // made.
 func (s *Snapshots) Prepare(ctx context.Context, vmid uint32, name string, memory bool, comment string) error {
 	return s.Files.Edit(ctx, vmid, func(c *guest.Config) error {
-		if c.Main.Get("template") == "1" {
+		if isTemplate(c) {
 			return errors.New("you can't take a snapshot if it's a template")
 		}
 		if err := CheckLock(c); err != nil {
