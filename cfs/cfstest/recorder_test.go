@@ -61,9 +61,6 @@ func (r *recorder) mount(t *testing.T) string {
 	}
 	below, dir := t.TempDir(), t.TempDir()
 	root := &fs.LoopbackRoot{Path: below}
-	root.NewNode = func(rootData *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &recordedNode{LoopbackNode: fs.LoopbackNode{RootData: rootData}, r: r, below: below}
-	}
 	node := &recordedNode{LoopbackNode: fs.LoopbackNode{RootData: root}, r: r, below: below}
 	root.RootNode = node
 	server, err := fs.Mount(dir, node, &fs.Options{MountOptions: fuse.MountOptions{FsName: "recorder", DirectMount: true}})
@@ -86,12 +83,17 @@ type recordedNode struct {
 }
 
 var (
-	_ fs.NodeOpener    = (*recordedNode)(nil)
-	_ fs.NodeCreater   = (*recordedNode)(nil)
-	_ fs.NodeSetattrer = (*recordedNode)(nil)
-	_ fs.NodeUnlinker  = (*recordedNode)(nil)
-	_ fs.NodeRenamer   = (*recordedNode)(nil)
+	_ fs.NodeWrapChilder = (*recordedNode)(nil)
+	_ fs.NodeOpener      = (*recordedNode)(nil)
+	_ fs.NodeCreater     = (*recordedNode)(nil)
+	_ fs.NodeSetattrer   = (*recordedNode)(nil)
+	_ fs.NodeUnlinker    = (*recordedNode)(nil)
+	_ fs.NodeRenamer     = (*recordedNode)(nil)
 )
+
+func (n *recordedNode) WrapChild(context.Context, fs.InodeEmbedder) fs.InodeEmbedder {
+	return &recordedNode{LoopbackNode: fs.LoopbackNode{RootData: n.RootData}, r: n.r, below: n.below}
+}
 
 func (n *recordedNode) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	name := n.Path(nil)

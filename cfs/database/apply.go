@@ -72,9 +72,12 @@ func (d *Database) Apply(entries []command.Entry) (results []tree.Result, change
 		}
 		results = append(results, r)
 	}
+	clean := d.dirty.empty()
 	d.remember(x, entries)
 	x.Publish()
-	d.wakeUp()
+	if clean || d.crowded() {
+		d.wakeUp()
+	}
 	return results, changes, nil
 }
 

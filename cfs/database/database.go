@@ -156,7 +156,9 @@ func (d *Database) Run(ctx context.Context) error {
 			timer.Reset(d.untilFlush())
 			err = d.checkpointIfDue()
 		case <-timer.C:
-			err = d.Flush(ctx)
+			if err = d.Flush(ctx); err == nil {
+				err = d.trimIfDue()
+			}
 		case <-trim.C:
 			err = d.trim()
 		}
@@ -173,10 +175,15 @@ func (d *Database) untilFlush() time.Duration {
 	switch {
 	case d.dirty.empty():
 		return time.Hour
-	case d.dirty.bytes >= d.opt.FlushBytes || len(d.dirty.entries) >= d.opt.FlushEntries:
+	case d.crowded():
 		return 0
 	}
 	return max(0, d.opt.FlushEvery-d.opt.Now().Sub(d.dirty.since))
+}
+
+// crowded reports whether too much is dirty to wait any longer.
+func (d *Database) crowded() bool {
+	return d.dirty.bytes >= d.opt.FlushBytes || len(d.dirty.entries) >= d.opt.FlushEntries
 }
 
 // Failed is closed when the database has failed for good. Nothing is written

@@ -119,7 +119,7 @@ func (d *Database) writeApplied(b batch) error {
 		key   string
 		value any
 	}{
-		{metaFormat, uint64(format)}, {metaVersion, b.version}, {metaMembers, b.applied.members},
+		{metaFormat, uint64(format)}, {metaVersion, b.version}, {metaMembers, b.applied.members}, {metaLogBytes, uint64(d.logged.bytes)},
 		{metaApplied, b.applied.index}, {metaAppliedTerm, b.applied.term}, {metaCommit, max(d.hard.Commit, b.applied.index)},
 	} {
 		if err := d.setMeta(m.key, m.value); err != nil {

@@ -38,6 +38,7 @@ const (
 	metaBase        = "base"
 	metaBaseTerm    = "base_term"
 	metaMembers     = "members"
+	metaLogBytes    = "log_bytes"
 	metaVersion     = "version" // the tree's, to notice that somebody else has written it
 )
 
@@ -74,7 +75,7 @@ func (d *Database) load() error {
 	}
 	d.hard = command.HardState{Term: number(meta[metaTerm]), Vote: number(meta[metaVote]), Commit: number(meta[metaCommit])}
 	d.applied = applied{number(meta[metaApplied]), number(meta[metaAppliedTerm]), blob(meta[metaMembers])}
-	d.logged = logged{base: number(meta[metaBase]), baseTerm: number(meta[metaBaseTerm])}
+	d.logged = logged{base: number(meta[metaBase]), baseTerm: number(meta[metaBaseTerm]), bytes: int64(number(meta[metaLogBytes]))}
 	if err := d.loadLog(); err != nil {
 		return err
 	}
@@ -105,11 +106,14 @@ func (d *Database) disown() error {
 	})
 }
 
+// loadLog measures only the rows that the last flush did not: a long history must
+// not delay the start.
 func (d *Database) loadLog() error {
 	d.logged.last = max(d.logged.base, d.applied.index)
-	return d.w.each("SELECT coalesce(max(idx), 0), coalesce(sum(length(data)), 0) FROM log", nil, func(v []driver.Value) error {
+	const query = "SELECT coalesce(max(idx), 0), coalesce((SELECT sum(length(data)) FROM log WHERE idx > ?), 0) FROM log"
+	return d.w.each(query, []driver.Value{int64(d.applied.index)}, func(v []driver.Value) error {
 		d.logged.last = max(d.logged.last, number(v[0]))
-		d.logged.bytes = int64(number(v[1]))
+		d.logged.bytes += int64(number(v[1]))
 		return nil
 	})
 }

@@ -15,7 +15,7 @@ import (
 // database/sql would spend more on it than SQLite.
 type conn struct {
 	raw   *sqlite3.SQLiteConn
-	stmts map[string]driver.Stmt
+	stmts map[string]*sqlite3.SQLiteStmt
 }
 
 func connect(path, options string) (*conn, error) {
@@ -24,7 +24,7 @@ func connect(path, options string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{raw: c.(*sqlite3.SQLiteConn), stmts: map[string]driver.Stmt{}}, nil
+	return &conn{raw: c.(*sqlite3.SQLiteConn), stmts: map[string]*sqlite3.SQLiteStmt{}}, nil
 }
 
 // pageSize is small because every sync of the write-ahead log rewrites the last
@@ -57,15 +57,16 @@ func (c *conn) close() error {
 	return c.raw.Close()
 }
 
-func (c *conn) prepare(query string) (driver.Stmt, error) {
+func (c *conn) prepare(query string) (*sqlite3.SQLiteStmt, error) {
 	if s, ok := c.stmts[query]; ok {
 		return s, nil
 	}
 	s, err := c.raw.Prepare(query)
-	if err == nil {
-		c.stmts[query] = s
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	c.stmts[query] = s.(*sqlite3.SQLiteStmt)
+	return c.stmts[query], nil
 }
 
 // exec runs a statement. SQLite's integers are signed, so are ours on disk.

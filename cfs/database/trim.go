@@ -7,11 +7,22 @@ import (
 )
 
 // trimEvery is how often the history is compared with its budget.
-const trimEvery = 10 * time.Minute
+const trimEvery = time.Hour
 
 // trimStep is how many rows of the log are deleted in one transaction, which
 // holds up saves.
 const trimStep = 256
+
+// trimIfDue trims early when much has been saved.
+func (d *Database) trimIfDue() error {
+	d.writing.Lock()
+	due := d.logged.bytes > d.opt.HistoryBytes+d.opt.HistoryBytes/8
+	d.writing.Unlock()
+	if !due {
+		return nil
+	}
+	return d.trim()
+}
 
 // trim deletes the oldest part of the history when it exceeds its budget. What
 // the tree's rows still need is copied there first; no flush comes in between,
@@ -87,6 +98,9 @@ func (d *Database) trimTo(index uint64) error {
 	}
 	err = d.w.transaction(func() error {
 		if err := d.setBase(index, term); err != nil {
+			return err
+		}
+		if err := d.setMeta(metaLogBytes, uint64(d.logged.bytes-bytes)); err != nil {
 			return err
 		}
 		for _, q := range []string{
