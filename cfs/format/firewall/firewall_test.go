@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -229,4 +231,24 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestPageNamesEveryOptionAndMacro(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "man", "firewall.5"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := []string{"ips", "ips_queues", "layer2_protocols"} // without effect
+	for scope, all := range options {
+		for name := range all {
+			if !contains(left, name) && !strings.Contains(string(page), "\n.It Ic "+name+"\n") {
+				t.Errorf("firewall(5) lacks the option %s of scope %d", name, scope)
+			}
+		}
+	}
+	for _, m := range Macros() {
+		if !strings.Contains(string(page), "\n.It Ic "+m.Name+"\n") {
+			t.Errorf("firewall(5) lacks the macro %s", m.Name)
+		}
+	}
 }
