@@ -19,6 +19,11 @@ var (
 // whether any service runs on two nodes at once, as its disks would not
 // survive that. Faults end in the middle of a run, and then everything that
 // should run has to run again.
+//
+// While its LRM restarts, and while HA is disarmed, a node runs services with
+// neither lock nor watchdog. The protocol does not survive a network that
+// fails just then: the lock is free, so the services are taken for dead. So a
+// schedule has either such pauses or cut networks, never both.
 func TestNoServiceRunsTwice(t *testing.T) {
 	n := *schedules
 	if testing.Short() {
@@ -49,7 +54,7 @@ func storm(seed uint64) (problem string, log []Record) {
 		case round == stormRounds:
 			problem = calm(c)
 		case round < stormRounds && (round == 0 || random.IntN(3) == 0):
-			problem = disturb(c, random, round == 0)
+			problem = disturb(c, random, seed%2 == 0, round == 0)
 		}
 		if problem == "" {
 			if err := c.Round(); err != nil {
@@ -89,13 +94,13 @@ func randomCluster(random *rand.Rand) Scenario {
 }
 
 // disturb does one or more random things to a cluster.
-func disturb(c *Cluster, random *rand.Rand, begin bool) string {
-	var commands []string
+func disturb(c *Cluster, random *rand.Rand, pauses, begin bool) string {
 	if begin {
 		for _, name := range c.names {
-			commands = append(commands, "power "+name+" on")
+			c.nodes[name].powerOn()
 		}
 	}
+	var commands []string
 	services := c.Services()
 	for range 1 + random.IntN(2) {
 		// Nodes that are on, and perhaps on their way down, can't be switched on.
@@ -106,22 +111,17 @@ func disturb(c *Cluster, random *rand.Rand, begin bool) string {
 		node := c.names[random.IntN(len(c.names))]
 		other := c.names[random.IntN(len(c.names))]
 		sid := services[random.IntN(len(services))].SID
-		commands = append(commands, []string{
+		choices := []string{
 			on,
 			"power " + node + " off",
-			"network " + node + " off",
-			"network " + node + " on",
 			"cfs " + node + " update fail",
 			"cfs " + node + " update work",
 			"skip-round crm 3",
 			"skip-round lrm 3",
 			"reboot " + node,
 			"shutdown " + node,
-			"restart-lrm " + node,
 			"crm " + node + " enable-node-maintenance",
 			"crm " + node + " disable-node-maintenance",
-			"crm " + node + " disarm-ha freeze",
-			"crm " + node + " arm-ha",
 			"service " + sid + " migrate " + other,
 			"service " + sid + " relocate " + other,
 			"service " + sid + " stopped",
@@ -129,7 +129,13 @@ func disturb(c *Cluster, random *rand.Rand, begin bool) string {
 			"service " + sid + " disabled",
 			"service " + sid + " lock",
 			"service " + sid + " unlock",
-		}[random.IntN(22)])
+		}
+		if pauses {
+			choices = append(choices, "restart-lrm "+node, "crm "+node+" disarm-ha freeze", "crm "+node+" arm-ha")
+		} else {
+			choices = append(choices, "network "+node+" off", "network "+node+" on")
+		}
+		commands = append(commands, choices[random.IntN(len(choices))])
 	}
 	return executeOrSay(c, commands)
 }
