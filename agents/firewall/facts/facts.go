@@ -56,6 +56,10 @@ type Facts struct {
 // Read gathers the facts. It fails only if it cannot tell whether the firewall
 // is to be on, or cannot tell at all: then what is in force has to stay.
 func (r *Reader) Read() (f Facts, err error) {
+	// Where no tree is mounted, the absence of a file says nothing.
+	if _, err := os.Stat(filepath.Join(r.Tree, "nodes", r.Node)); err != nil {
+		return f, err
+	}
 	load := func(scope fw.Scope, path string) *fw.Document {
 		file, e := r.file(scope, path)
 		if e != nil {

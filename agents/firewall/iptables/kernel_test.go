@@ -3,8 +3,11 @@ package iptables
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"etcpve/agents/firewall"
+	"etcpve/agents/firewall/firewalltest"
+	fw "etcpve/cfs/format/firewall"
 )
 
 // others are rules and sets that are not the firewall's.
@@ -46,7 +49,7 @@ func dump(t *testing.T, d *Driver) string {
 // TestEveryScenarioLoads brings each rule set into the kernel after the other,
 // with both variants of the tools.
 func TestEveryScenarioLoads(t *testing.T) {
-	if !inNamespace(t) {
+	if !firewalltest.InNamespace(t) {
 		return
 	}
 	for name, d := range drivers(t) {
@@ -65,7 +68,7 @@ func TestEveryScenarioLoads(t *testing.T) {
 }
 
 func TestRemovalLeavesTheRulesOfOthers(t *testing.T) {
-	if !inNamespace(t) {
+	if !firewalltest.InNamespace(t) {
 		return
 	}
 	for name, d := range drivers(t) {
@@ -96,7 +99,7 @@ func withoutEmptyTables(text string) string {
 }
 
 func TestOneEditWritesOneChain(t *testing.T) {
-	if !inNamespace(t) {
+	if !firewalltest.InNamespace(t) {
 		return
 	}
 	d := drivers(t)["nft"]
@@ -119,5 +122,42 @@ func TestOneEditWritesOneChain(t *testing.T) {
 	sh(t, "ipset flush PVEFW-0-management-v4")
 	if got := reach(t, d, want); len(got) != 1 || got[0] != "ipset: 1 written" {
 		t.Errorf("a set that somebody emptied was not repaired: %q", got)
+	}
+}
+
+// TestLargeNode says what a node with 1,000 guests costs the kernel.
+func TestLargeNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	if !firewalltest.InNamespace(t) {
+		return
+	}
+	for name, d := range drivers(t) {
+		in := firewalltest.Large(1000)
+		all, _ := firewall.Compile(in)
+		begin := time.Now()
+		reach(t, d, all)
+		t.Logf("%s: everything: %v", name, time.Since(begin))
+
+		state := After(all, State{})
+		begin = time.Now()
+		content := in.Guests[500].Rules.String() + "IN DROP -p tcp -dport 9\n"
+		in.Guests[500].Rules = fw.Parse(fw.Guest, "600.fw", content)
+		edited, _ := firewall.Compile(in)
+		plan := Plan(edited, state)
+		t.Logf("%s: one rule, planned: %v", name, time.Since(begin))
+		for _, a := range plan {
+			if err := d.Apply(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Logf("%s: one rule, in the kernel: %v", name, time.Since(begin))
+		begin = time.Now()
+		if again := reach(t, d, edited); len(again) > 0 {
+			t.Errorf("%s: what was applied is not what was foreseen: %q", name, again)
+		}
+		t.Logf("%s: looked at: %v", name, time.Since(begin))
+		reach(t, d, &firewall.Ruleset{})
 	}
 }

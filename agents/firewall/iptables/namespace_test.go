@@ -2,11 +2,9 @@ package iptables
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,34 +12,6 @@ import (
 	"etcpve/agents/firewall/scenario"
 	"etcpve/agents/host"
 )
-
-// inNamespace runs the rest of a test in a process with network and mount
-// namespaces of its own, so that the machine's own rules are never touched. It
-// reports whether this is that process; the caller returns if not.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	const mark = "FIREWALL_TEST_NAMESPACE"
-	if os.Getenv(mark) != "" {
-		return true
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	for _, tool := range []string{"iptables", "ip6tables", "ebtables", "ipset", "ip"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), mark+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS}
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return false
-}
 
 // sh runs a command and fails the test if it fails.
 func sh(t *testing.T, line string) string {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"etcpve/agents/firewall"
+	"etcpve/agents/firewall/firewalltest"
 	"etcpve/agents/firewall/scenario"
 )
 
@@ -235,7 +236,7 @@ func deliverable(x scenario.Test) bool {
 // TestKernelAnswersAsSimulated sends the packets of whole scenarios through the
 // kernel.
 func TestKernelAnswersAsSimulated(t *testing.T) {
-	if !inNamespace(t) {
+	if !firewalltest.InNamespace(t) {
 		return
 	}
 	buildNetwork(t)

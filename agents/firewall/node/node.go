@@ -127,11 +127,12 @@ type Desired struct {
 func (a *Agent) Desired(context.Context, string) (Desired, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	stopped := a.Switch.Stopped()
 	f, err := a.reader.Read()
-	if err != nil {
+	if err != nil && !stopped {
 		return Desired{}, err
 	}
-	d := Desired{Facts: f, Stopped: a.Switch.Stopped()}
+	d := Desired{Facts: f, Stopped: stopped}
 	switch {
 	case d.Stopped:
 		d.Rules = &firewall.Ruleset{}

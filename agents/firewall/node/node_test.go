@@ -7,37 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-)
 
-// inNamespace runs the rest of a test in a process with a network namespace of
-// its own; it reports whether this is that process.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	const mark = "FIREWALL_TEST_NAMESPACE"
-	if os.Getenv(mark) != "" {
-		return true
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	for _, tool := range []string{"iptables", "ip6tables", "ebtables", "ipset"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), mark+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return false
-}
+	"etcpve/agents/firewall/firewalltest"
+)
 
 // A lab is a tree with a running agent.
 type lab struct {
@@ -112,7 +86,7 @@ func (l *lab) status(path, want string) {
 const port = "--dport 4242 -j ACCEPT"
 
 func TestEditsReachTheKernel(t *testing.T) {
-	if !inNamespace(t) {
+	if !firewalltest.InNamespace(t) {
 		return
 	}
 	l := newLab(t)
