@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -23,6 +24,7 @@ func (a *Agent) change(ctx context.Context, vmid uint32, action Action) error {
 		hotplug.PlugDisk: a.plugDisk, hotplug.UnplugDisk: a.unplugDisk, hotplug.PlugNIC: a.plugNIC, hotplug.UnplugNIC: a.unplugNIC,
 		hotplug.Throttle: a.changeThrottle, hotplug.Medium: a.changeMedium, hotplug.Balloon: a.changeBalloon,
 		hotplug.Link: a.changeLink, hotplug.Port: a.changePort, hotplug.Adopt: adopt,
+		hotplug.CPUs: a.changeCPUs, hotplug.Memory: a.growMemory,
 	}
 	done, err := verbs[c.Do](ctx, vmid, action.Desired.Config, c)
 	if err != nil {
@@ -42,28 +44,25 @@ func (a *Agent) change(ctx context.Context, vmid uint32, action Action) error {
 
 func adopt(context.Context, uint32, cmdline.Config, hotplug.Action) (bool, error) { return true, nil }
 
-// inEffect is the configuration of a running VM with one key as desired: what
-// is plugged in has to fit the machine as it was started.
-func (a *Agent) inEffect(vmid uint32, desired cmdline.Config, key string) (cmdline.Config, error) {
+// inEffect is a running VM with one key as desired, on this host: what is
+// plugged in has to fit the machine as it was started.
+func (a *Agent) inEffect(ctx context.Context, vmid uint32, desired cmdline.Config, key string) (g cmdline.Guest, h cmdline.Host, err error) {
 	r, ok, err := a.load(vmid)
-	if err != nil || !ok {
-		return nil, fmt.Errorf("no record: %w", err)
+	if err = errors.Join(err, notThere(vmid, ok)); err != nil {
+		return g, h, err
 	}
-	c := maps.Clone(r.Config)
-	c[key] = desired[key]
-	return c, nil
+	config := maps.Clone(r.Config)
+	config[key] = desired[key]
+	h, _, err = a.hostFor(ctx, config)
+	return a.guestOf(ctx, vmid, config), h, err
 }
 
 func (a *Agent) plugDisk(ctx context.Context, vmid uint32, desired cmdline.Config, c hotplug.Action) (bool, error) {
-	config, err := a.inEffect(vmid, desired, c.Key)
+	g, facts, err := a.inEffect(ctx, vmid, desired, c.Key)
 	if err != nil {
 		return false, err
 	}
-	facts, _, err := a.hostFor(ctx, config)
-	if err != nil {
-		return false, err
-	}
-	d, err := cmdline.DriveOf(a.guestOf(ctx, vmid, config), facts, c.Key)
+	d, err := cmdline.DriveOf(g, facts, c.Key)
 	if err != nil {
 		return false, err
 	}
@@ -72,7 +71,7 @@ func (a *Agent) plugDisk(ctx context.Context, vmid uint32, desired cmdline.Confi
 		return false, err
 	}
 	if devices[c.Key] { // an agent before this one came no further
-		return true, a.throttle(ctx, vmid, config, c.Key)
+		return true, a.throttle(ctx, vmid, g.Config, c.Key)
 	}
 	if err := a.clearDisk(ctx, vmid, c.Key); err != nil {
 		return false, err
@@ -91,7 +90,7 @@ func (a *Agent) plugDisk(ctx context.Context, vmid uint32, desired cmdline.Confi
 	}
 	undo.run(ctx, "device_add", d.Device.Arguments(), "device_del", map[string]any{"id": c.Key})
 	if undo.err == nil {
-		undo.err = a.throttle(ctx, vmid, config, c.Key)
+		undo.err = a.throttle(ctx, vmid, g.Config, c.Key)
 	}
 	return undo.err == nil, undo.back(ctx)
 }
@@ -182,15 +181,11 @@ func (a *Agent) devices(ctx context.Context, vmid uint32) (map[string]bool, erro
 }
 
 func (a *Agent) plugNIC(ctx context.Context, vmid uint32, desired cmdline.Config, c hotplug.Action) (bool, error) {
-	config, err := a.inEffect(vmid, desired, c.Key)
+	g, facts, err := a.inEffect(ctx, vmid, desired, c.Key)
 	if err != nil {
 		return false, err
 	}
-	facts, _, err := a.hostFor(ctx, config)
-	if err != nil {
-		return false, err
-	}
-	n, err := cmdline.NICOf(a.guestOf(ctx, vmid, config), facts, c.Key)
+	n, err := cmdline.NICOf(g, facts, c.Key)
 	if err != nil {
 		return false, err
 	}
@@ -211,7 +206,7 @@ func (a *Agent) plugNIC(ctx context.Context, vmid uint32, desired cmdline.Config
 	}
 	undo.run(ctx, "device_add", n.Device.Arguments(), "device_del", map[string]any{"id": c.Key})
 	if undo.err == nil {
-		undo.err = a.setLink(ctx, vmid, config, c.Key, false)
+		undo.err = a.setLink(ctx, vmid, g.Config, c.Key, false)
 	}
 	return undo.err == nil, undo.back(ctx)
 }
@@ -249,15 +244,11 @@ func (a *Agent) throttle(ctx context.Context, vmid uint32, config cmdline.Config
 // changeMedium opens the tray, takes the old medium out, puts the new one in
 // and closes the tray. A guest may have locked the tray; it is opened anyhow.
 func (a *Agent) changeMedium(ctx context.Context, vmid uint32, desired cmdline.Config, c hotplug.Action) (bool, error) {
-	config, err := a.inEffect(vmid, desired, c.Key)
+	g, facts, err := a.inEffect(ctx, vmid, desired, c.Key)
 	if err != nil {
 		return false, err
 	}
-	facts, _, err := a.hostFor(ctx, config)
-	if err != nil {
-		return false, err
-	}
-	d, err := cmdline.DriveOf(a.guestOf(ctx, vmid, config), facts, c.Key)
+	d, err := cmdline.DriveOf(g, facts, c.Key)
 	if err != nil {
 		return false, err
 	}
@@ -313,15 +304,11 @@ func (a *Agent) setLink(ctx context.Context, vmid uint32, config cmdline.Config,
 
 // changePort moves the node's side of a NIC.
 func (a *Agent) changePort(ctx context.Context, vmid uint32, desired cmdline.Config, c hotplug.Action) (bool, error) {
-	config, err := a.inEffect(vmid, desired, c.Key)
+	g, facts, err := a.inEffect(ctx, vmid, desired, c.Key)
 	if err != nil {
 		return false, err
 	}
-	facts, _, err := a.hostFor(ctx, config)
-	if err != nil {
-		return false, err
-	}
-	n, err := cmdline.NICOf(a.guestOf(ctx, vmid, config), facts, c.Key)
+	n, err := cmdline.NICOf(g, facts, c.Key)
 	if err != nil || n.Tap == nil {
 		return err == nil, err
 	}
@@ -329,6 +316,73 @@ func (a *Agent) changePort(ctx context.Context, vmid uint32, desired cmdline.Con
 		return false, err
 	}
 	return true, a.setLink(ctx, vmid, desired, c.Key, true)
+}
+
+// changeCPUs plugs the CPUs that are missing, or asks the guest to release the
+// last ones.
+func (a *Agent) changeCPUs(ctx context.Context, vmid uint32, desired cmdline.Config, c hotplug.Action) (bool, error) {
+	g, facts, err := a.inEffect(ctx, vmid, desired, c.Key)
+	if err != nil {
+		return false, err
+	}
+	cpus, err := cmdline.CPUsOf(g, facts)
+	if err != nil {
+		return false, err
+	}
+	devices, err := a.devices(ctx, vmid)
+	if err != nil {
+		return false, err
+	}
+	for _, cpu := range cpus {
+		if devices[cpu.ID()] {
+			continue
+		}
+		if err := a.command(ctx, vmid, "device_add", cpu.Arguments(), nil); err != nil {
+			return false, err
+		}
+	}
+	for n := len(cpus) + 2; devices[fmt.Sprintf("cpu%d", n)]; n++ {
+		if gone, err := a.unplug(ctx, vmid, fmt.Sprintf("cpu%d", n)); err != nil || !gone {
+			a.guest(vmid).release(c.Key)
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// growMemory plugs the DIMMs that are missing.
+func (a *Agent) growMemory(ctx context.Context, vmid uint32, desired cmdline.Config, c hotplug.Action) (bool, error) {
+	g, facts, err := a.inEffect(ctx, vmid, desired, c.Key)
+	if err != nil {
+		return false, err
+	}
+	dimms, err := cmdline.DIMMsOf(g, facts)
+	if err != nil {
+		return false, err
+	}
+	devices, err := a.devices(ctx, vmid)
+	if err != nil {
+		return false, err
+	}
+	for _, d := range dimms {
+		if devices[d.Device.ID()] {
+			continue
+		}
+		memory := d.Backend.Arguments()
+		memory["qom-type"] = memory["driver"]
+		delete(memory, "driver")
+		memory["size"] = d.Bytes
+		if err := a.try(ctx, vmid, "object-del", map[string]any{"id": memory["id"]}); err != nil {
+			return false, err
+		}
+		undo := undoer{agent: a, vmid: vmid}
+		undo.run(ctx, "object-add", memory, "object-del", map[string]any{"id": memory["id"]})
+		undo.run(ctx, "device_add", d.Device.Arguments(), "device_del", map[string]any{"id": d.Device.ID()})
+		if undo.err != nil {
+			return false, undo.back(ctx)
+		}
+	}
+	return true, nil
 }
 
 // An undoer runs commands until one fails, and can take the others back.

@@ -5,9 +5,10 @@
 // It owns the QEMU processes of the node and the directory with their pid
 // files, sockets and records. A record holds what a VM was started with and
 // what was plugged since, so that an agent that starts anew finds its VMs and
-// knows what waits for a restart. Of the tree it writes power/VMID, when a guest
-// switched itself off or the node was booted, and a configuration only to move
-// what waits in its [PENDING] section into effect when the VM starts.
+// knows what waits for a restart. It never decides what a VM should be: of the
+// tree it writes power/VMID, when a guest switched itself off or the node was
+// booted, and a configuration only to move what waits in its [PENDING] section
+// into effect when the VM starts.
 //
 // A VM that crashed is not started again by itself: power/VMID keeps saying
 // running, the status says crashed, and the next write to either file starts

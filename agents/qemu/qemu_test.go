@@ -283,6 +283,31 @@ func TestRunningGuestTakesChanges(t *testing.T) {
 	})
 }
 
+func TestCPUsAndMemoryGrowLive(t *testing.T) {
+	n := newNode(t)
+	lines := func(vcpus, memory int) []string {
+		return []string{"vga: none", "cores: 4", fmt.Sprintf("vcpus: %d", vcpus), "numa: 1", fmt.Sprintf("memory: %d", memory), "hotplug: cpu,memory"}
+	}
+	n.conf(lines(2, 1024)...)
+	n.power(Paused)
+	n.begin()
+	n.awaitStatus("guest", "paused")
+	n.conf(lines(3, 2048)...)
+	n.await("a third CPU and two DIMMs", func() bool {
+		d := n.devices()
+		return d["cpu3"] && d["dimm1"] && !d["dimm2"]
+	})
+	n.settled()
+	var memory struct {
+		Base    int64 `json:"base-memory"`
+		Plugged int64 `json:"plugged-memory"`
+	}
+	n.qmp("query-memory-size-summary", nil, &memory)
+	if memory.Base != 1<<30 || memory.Plugged != 1<<30 {
+		t.Errorf("memory %+v", memory)
+	}
+}
+
 func TestMediumLinkAndBalloonChangeLive(t *testing.T) {
 	n := newNode(t)
 	n.must(os.MkdirAll(filepath.Join(n.images, "template/iso"), 0o755))

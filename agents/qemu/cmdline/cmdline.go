@@ -16,6 +16,7 @@ import (
 
 	"etcpve/agents/qemu/qdev"
 	"etcpve/agents/qemu/throttle"
+	"etcpve/agents/qemu/words"
 )
 
 // A Host is what the command line depends on besides the configuration.
@@ -254,7 +255,7 @@ func (b *builder) verbatim() error {
 	if k := b.config["keyboard"]; k != "" {
 		b.arg("-k", k)
 	}
-	extra, err := Split(b.config["args"])
+	extra, err := words.Split(b.config["args"])
 	if err != nil {
 		return keyErr("args", "%w", err)
 	}

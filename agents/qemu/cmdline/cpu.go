@@ -232,22 +232,39 @@ func (b *builder) hotCPUDevices() error {
 	if err != nil || !b.hotCPUs(t) {
 		return err
 	}
-	o, err := b.config.Options("cpu", "cputype")
-	if err != nil {
-		return err
+	cpus, err := b.cpuDevices(t)
+	for _, d := range cpus {
+		b.add(d)
 	}
-	if o, err = b.customModel(o); err != nil {
-		return err
-	}
-	base, _ := b.cpuModel(o)
-	for n := 2; n <= t.vcpus; n++ {
-		b.add(CPUDevice(base, n, t.cores))
-	}
-	return nil
+	return err
 }
 
-// CPUDevice is the n-th CPU of a guest, counted from 1, as a device.
-func CPUDevice(base string, n, cores int) qdev.Device {
-	return qdev.New(base+"-x86_64-cpu", "id", "cpu"+strconv.Itoa(n),
-		"socket-id", (n-1)/cores, "core-id", (n-1)%cores, "thread-id", 0)
+// CPUsOf returns the CPUs of a guest beyond the first as devices, for plugging
+// them in while it runs.
+func CPUsOf(g Guest, h Host) ([]qdev.Device, error) {
+	b, err := newBuilder(g, h)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.config.topology()
+	if err != nil {
+		return nil, err
+	}
+	return b.cpuDevices(t)
+}
+
+func (b *builder) cpuDevices(t topology) (cpus []qdev.Device, err error) {
+	o, err := b.config.Options("cpu", "cputype")
+	if err != nil {
+		return nil, err
+	}
+	if o, err = b.customModel(o); err != nil {
+		return nil, err
+	}
+	base, _ := b.cpuModel(o)
+	for n := 1; n < t.vcpus; n++ {
+		cpus = append(cpus, qdev.New(base+"-x86_64-cpu", "id", "cpu"+strconv.Itoa(n+1),
+			"socket-id", n/t.cores, "core-id", n%t.cores, "thread-id", 0))
+	}
+	return cpus, nil
 }

@@ -1,6 +1,7 @@
 package cmdline
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -48,7 +49,10 @@ func (b *builder) memory() error {
 		return err
 	}
 	if hot {
-		b.dimms(static, size, t.sockets, huge)
+		for _, d := range dimms(static, size, t.sockets, huge) {
+			b.object(d.Backend)
+			b.add(d.Device)
+		}
 	}
 	return b.hotCPUDevices()
 }
@@ -161,17 +165,39 @@ func (c Config) numaNodes(static int, t topology) (nodes []numaNode, err error) 
 	return nodes, nil
 }
 
-// dimms adds memory beyond the static part as DIMMs that can be added and taken
-// away: so many of one size, round the NUMA nodes, then so many of twice the size.
-func (b *builder) dimms(have, want, nodes, huge int) {
+// A DIMM is memory that can be added while a guest runs.
+type DIMM struct {
+	Backend, Device qdev.Device
+	Bytes           int64 // of Backend, which QMP wants as a number
+}
+
+// DIMMsOf returns the DIMMs of a guest whose memory can be hot-plugged, in order.
+func DIMMsOf(g Guest, h Host) ([]DIMM, error) {
+	b, err := newBuilder(g, h)
+	if err != nil {
+		return nil, err
+	}
+	size, err1 := b.config.MemoryMB()
+	t, err2 := b.config.topology()
+	huge, err3 := b.hugepage()
+	return dimms(max(1024, huge*t.sockets), size, max(t.sockets, 1), huge), errors.Join(err1, err2, err3)
+}
+
+// dimms makes up the memory beyond the static part: so many of one size, round
+// the NUMA nodes, then so many of twice the size.
+func dimms(have, want, nodes, huge int) (all []DIMM) {
 	size := max(firstDIMM, huge)
 	for n := 0; have < want && n < dimmSlots; n++ {
 		if n > 0 && n%dimmStep == 0 {
 			size *= 2
 		}
 		id := fmt.Sprintf("dimm%d", n)
-		b.object(backend("mem-"+id, size, huge))
-		b.add(qdev.New("pc-dimm", "id", id, "memdev", "mem-"+id, "node", n%nodes))
+		all = append(all, DIMM{
+			Backend: backend("mem-"+id, size, huge),
+			Device:  qdev.New("pc-dimm", "id", id, "memdev", "mem-"+id, "node", n%nodes),
+			Bytes:   int64(size) << 20,
+		})
 		have += size
 	}
+	return all
 }

@@ -30,7 +30,9 @@ const (
 	Balloon    Verb = "set balloon to"
 	Link       Verb = "set link of"
 	Port       Verb = "move port of" // to another bridge or VLAN
-	Adopt      Verb = "take over"    // a setting that the machine does not notice
+	CPUs       Verb = "set number of CPUs to"
+	Memory     Verb = "grow memory to"
+	Adopt      Verb = "take over" // a setting that the machine does not notice
 )
 
 // An Action is one change of one key.
@@ -46,6 +48,8 @@ func (a Action) String() string {
 	switch a.Do {
 	case Balloon:
 		return fmt.Sprintf("%s %d MiB", a.Do, a.MiB)
+	case CPUs, Memory:
+		return fmt.Sprintf("%s %s", a.Do, a.Value)
 	case Medium, Link, Port:
 		return fmt.Sprintf("%s %s: %s", a.Do, a.Key, a.Value)
 	case Adopt:
@@ -133,8 +137,43 @@ func (p *planner) key(key string) {
 		p.do(Adopt, key)
 	case key == "balloon" && p.running["balloon"] != "0" && p.desired["balloon"] != "0":
 		p.do(Adopt, key)
+	case key == "vcpus":
+		p.cpus()
+	case key == "memory":
+		p.memory()
 	default:
 		p.wait(key, needsRestart)
+	}
+}
+
+// cpus plans for another number of CPUs. Only a guest that was started with
+// fewer than it may have got them as devices that come and go.
+func (p *planner) cpus() {
+	switch {
+	case !p.classes["cpu"]:
+		p.wait("vcpus", "needs restart, hotplug does not include cpu")
+	case !p.running.Hotplug()["cpu"] || p.running["vcpus"] == "" || p.desired["vcpus"] == "":
+		p.wait("vcpus", needsRestart)
+	case p.live.Releasing["vcpus"]:
+		p.wait("vcpus", "waits for the guest to release the CPUs")
+	default:
+		p.do(CPUs, "vcpus")
+	}
+}
+
+// memory plans for more memory; a guest seldom can give a DIMM back.
+func (p *planner) memory() {
+	was, err1 := p.running.MemoryMB()
+	is, err2 := p.desired.MemoryMB()
+	switch {
+	case err1 != nil || err2 != nil: // the command line says what is wrong with it
+		p.wait("memory", needsRestart)
+	case !p.classes["memory"]:
+		p.wait("memory", "needs restart, hotplug does not include memory")
+	case !p.running.Hotplug()["memory"] || is < was:
+		p.wait("memory", needsRestart)
+	default:
+		p.do(Memory, "memory")
 	}
 }
 

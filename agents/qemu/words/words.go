@@ -1,4 +1,7 @@
-package cmdline
+// Package words cuts a line into the arguments that a shell would make of it.
+//
+// It owns the rules of quoting. It never runs a shell and never expands anything.
+package words
 
 import (
 	"errors"
