@@ -125,7 +125,7 @@ func (c *Config) sections() []sectionName {
 		names = append(names, sectionName{pendingSection, "pending"})
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Special)) {
-		if c.Special[name].Len() > 0 && (name != "cloudinit" || c.hasCloudInit()) {
+		if name != "cloudinit" || c.hasCloudInit() {
 			names = append(names, sectionName{specialSection, name})
 		}
 	}

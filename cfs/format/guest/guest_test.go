@@ -81,11 +81,13 @@ func TestProblemsSayWhatIsWrong(t *testing.T) {
 		{layout.QEMU, "cores: two\n", "vm 9 - unable to parse value of 'cores' - type check ('integer') failed - got 'two'\n"},
 		{layout.QEMU, "cpulimit: 1.\n", "vm 9 - unable to parse value of 'cpulimit' - type check ('number') failed - got '1.'\n"},
 		{layout.QEMU, "[1]\na: b\n[PENDING]\n", "vm 9 - skipping unknown section: '1'\n"},
-		{layout.QEMU, "[aa]\n[aa]\n", "vm 9 - duplicate section: aa\n"},
+		{layout.QEMU, "[aa]\n[aa]\n", "vm 9 - duplicate snapshot section: aa\n"},
+		{layout.QEMU, "[Special:fleecing]\n[special:fleecing]\n", "vm 9 - duplicate special section: fleecing\n"},
+		{layout.QEMU, "[pending]\n[PENDING]\n", "vm 9 - duplicate section: pending\n"},
 		{layout.QEMU, "net0: virtio,bridge=vmbr0,color=red\n", "vm 9 - unable to parse value of 'net0' - invalid key in comma-separated list property: color\n"},
 		{layout.QEMU, "net0: bridge=vmbr0\n", "vm 9 - unable to parse value of 'net0' - format error\nmodel: property is missing and it is not optional\n"},
 		{layout.QEMU, "name: a_b\n", "vm 9 - unable to parse value of 'name' - value does not look like a valid DNS name\n"},
-		{layout.LXC, "lxc.rootfs.path: /\n", "vm 9 - lxc.rootfs.path is auto generated from rootfs\n"},
+		{layout.LXC, "lxc.rootfs.path: /\n", "vm 9 - lxc.rootfs.path: lxc.rootfs.path is auto generated from rootfs\n"},
 		{layout.LXC, "lxc.made.up = 1\n", "vm 9 - unable to parse config: lxc.made.up = 1\n"},
 	}
 	for _, test := range tests {
@@ -138,6 +140,22 @@ func TestContainerKeepsRawSettings(t *testing.T) {
 	want := strings.ReplaceAll(content, " = ", ": ")
 	if got := c.Text(); got != want {
 		t.Errorf("text\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestContainerKeepsWhatItDoesNotUnderstand(t *testing.T) {
+	content := "cores: many\nnew-thing: 1\n\n[before]\nvmstate: x\n"
+	c, problems := Parse(layout.LXC, 100, content)
+	if len(problems) != 3 || problems[0].Unknown || !problems[1].Unknown {
+		t.Errorf("problems %v", problems)
+	}
+	if got := c.Text(); got != content {
+		t.Errorf("text\n%s\nwant\n%s", got, content)
+	}
+	c.Main.Set("cores", "2")
+	want := strings.Replace(content, "many", "2", 1)
+	if got := Update(content, c); got != want {
+		t.Errorf("updated\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -96,6 +96,17 @@ const (
 	unknownSection
 )
 
+// String returns the word that messages put before "section", with a blank.
+func (k sectionKind) String() string {
+	switch k {
+	case specialSection:
+		return "special "
+	case snapshotSection:
+		return "snapshot "
+	}
+	return ""
+}
+
 // A sectionName identifies a section of a file.
 type sectionName struct {
 	kind sectionKind

@@ -42,7 +42,6 @@ var lxcTable = s.Keys{
 	"timezone":      s.Named("pve-ct-timezone"),
 	"tty":           s.Integer().Min(0).Max(6).Else(2),
 	"unprivileged":  s.Truth().Else(0),
-	"vmstate":       s.Text(),
 	"unused[0-255]": s.Nested(s.Keys{"volume": s.Named("pve-volume-id").Bare().Must()}),
 }
 

@@ -16,14 +16,15 @@ type Problem struct {
 	Place   text.Error // where it is and what is wrong, for people
 	Full    string     // in the wording of the tools, with its line feed
 	Unknown bool       // a setting that is not known, rather than one that is wrong
+	Kept    bool       // the setting was read all the same
 }
 
 // Error returns the wording of the tools.
 func (p *Problem) Error() string { return p.Full }
 
 // Parse reads a configuration. A line or section with a problem is left out
-// and reported; reading goes on. A strict reader takes the first problem as
-// its error.
+// and reported, except that containers keep values they do not understand;
+// reading goes on. A strict reader takes the first problem as its error.
 func Parse(kind layout.Kind, vmid uint32, content string) (*Config, []*Problem) {
 	r := &reader{config: New(kind, vmid), seen: map[sectionName]bool{}}
 	r.config.Digest = Digest(content)
@@ -90,7 +91,7 @@ func (r *reader) begin(parsed parsedLine) {
 		return
 	}
 	if r.seen[r.name] {
-		r.report(parsed.column, "", "duplicate section: "+r.name.name+"\n", "section '"+parsed.value+"' is already in this file")
+		r.report(parsed.column, "", "duplicate "+r.name.kind.String()+"section: "+r.name.name+"\n", "section '"+parsed.value+"' is already in this file")
 	}
 	r.seen[r.name] = true
 	r.section = r.config.begin(r.name)
@@ -116,7 +117,7 @@ func (r *reader) takeRaw(parsed parsedLine) {
 		return
 	}
 	if reason := rawRefused[parsed.key]; reason != "" {
-		r.report(1, parsed.key, reason+"\n", reason)
+		r.report(1, parsed.key, parsed.key+": "+reason+"\n", reason)
 		return
 	}
 	r.report(1, parsed.key, "unable to parse config: "+r.line.Text+"\n", "this raw setting is not allowed")
@@ -165,10 +166,14 @@ func (r *reader) takeValue(parsed parsedLine) {
 			column = 1
 		}
 		r.report(column, key, "unable to parse value of '"+key+"' - "+err.Message, message)
-		r.problems[len(r.problems)-1].Unknown = unknown
-		return
+		p := r.problems[len(r.problems)-1]
+		p.Unknown, p.Kept = unknown, r.config.Kind == layout.LXC
+		if !p.Kept {
+			return
+		}
+		value = parsed.value
 	}
-	if key == "cdrom" {
+	if key == "cdrom" && r.config.Kind == layout.QEMU {
 		key = "ide2"
 	}
 	r.section.Set(key, value)

@@ -17,7 +17,7 @@ func Update(content string, c *Config) string {
 	old, problems := Parse(c.Kind, c.VMID, content)
 	dropped := map[int]bool{}
 	for _, p := range problems {
-		dropped[p.Place.Line] = true
+		dropped[p.Place.Line] = !p.Kept
 	}
 	blocks := cut(c.Kind, content)
 	last := map[sectionName]int{}
