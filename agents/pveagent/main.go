@@ -17,6 +17,7 @@ import (
 
 	"etcpve/agents/tools/cli"
 	"etcpve/agents/tools/firewall"
+	"etcpve/agents/tools/hamanager"
 	"etcpve/agents/tools/hasimulator"
 	"etcpve/agents/tools/qm"
 )
@@ -30,6 +31,7 @@ var tools = map[string]func(place) *cli.Tool{
 	"pve-firewall": func(p place) *cli.Tool {
 		return firewall.New(firewall.Place{Tree: p.Tree, Node: p.Node, RunDir: p.firewallRun()})
 	},
+	"ha-manager": func(p place) *cli.Tool { return hamanager.New(p.Tree) },
 	"qm": func(p place) *cli.Tool {
 		return qm.New(qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun()})
 	},

@@ -1,0 +1,87 @@
+// Package hamanager is the command line tool for high availability.
+//
+// It owns its table of commands and their output, which is that of Proxmox VE's
+// ha-manager. Every command reads or edits files below /etc/pve/ha; what is done
+// about them is up to the CRM.
+package hamanager
+
+import (
+	"etcpve/agents/ha/files"
+	"etcpve/agents/tools/cli"
+	"etcpve/cfs/format/schema"
+)
+
+// New returns the tool for a cluster file system.
+func New(root string) *cli.Tool {
+	t := tool{files.Tree{Root: root}}
+	sid := cli.Param{Name: "sid", Rule: must(schema.Matching(`(?:(?:vm|ct):)?[1-9][0-9]{2,8}`), "A service, such as vm:100, or a VMID.")}
+	node := cli.Param{Name: "node", Rule: must(schema.Named("pve-node"), "A node.")}
+	rule := cli.Param{Name: "rule", Rule: must(schema.Named("pve-configid"), "The id of a rule.")}
+	kind := cli.Param{Name: "type", Rule: must(schema.Choice("node-affinity", "resource-affinity"), "The kind of rule.")}
+	return &cli.Tool{Name: "ha-manager", Summary: "manage high availability", Commands: []cli.Command{
+		{Words: "status", Summary: "Show quorum, master, LRMs and services.", Run: t.status},
+		{Words: "config", Summary: "Show the configured resources.", Run: t.config,
+			Options: schema.Keys{"type": about(schema.Choice("ct", "vm"), "Only resources of this type.")}},
+		{Words: "add", Summary: "Put a guest under the care of HA.", Run: t.add, Args: []cli.Param{sid}, Options: resourceKeys()},
+		{Words: "set", Summary: "Change how HA cares for a guest.", Run: t.set, Args: []cli.Param{sid}, Options: deletable(resourceKeys())},
+		{Words: "remove", Summary: "Leave a guest to itself.", Run: t.remove, Args: []cli.Param{sid}},
+		{Words: "crm-command migrate", Summary: "Ask the master to migrate a service.", Run: t.order("migrate", "sid", "node"), Args: []cli.Param{sid, node}},
+		{Words: "crm-command relocate", Summary: "Ask the master to stop a service, and to start it on another node.",
+			Run: t.order("relocate", "sid", "node"), Args: []cli.Param{sid, node}},
+		{Words: "crm-command stop", Summary: "Ask the master to stop a service; with a timeout of 0 at once.", Run: t.order("stop", "sid", "timeout"),
+			Args: []cli.Param{sid, {Name: "timeout", Rule: must(schema.Integer().Min(0), "Seconds.")}}},
+		{Words: "crm-command node-maintenance enable", Summary: "Ask the master to empty a node.",
+			Run: t.order("enable-node-maintenance", "node"), Args: []cli.Param{node}},
+		{Words: "crm-command node-maintenance disable", Summary: "Ask the master to use a node again.",
+			Run: t.order("disable-node-maintenance", "node"), Args: []cli.Param{node}},
+		{Words: "crm-command disarm-ha", Summary: "Ask the master to switch HA off: freeze leaves services as they are, ignore leaves them to you.",
+			Run:  t.order("disarm-ha", "resource-mode"),
+			Args: []cli.Param{{Name: "resource-mode", Rule: must(schema.Choice("freeze", "ignore"), "What becomes of services.")}}},
+		{Words: "crm-command arm-ha", Summary: "Ask the master to switch HA on again.", Run: t.order("arm-ha")},
+		{Words: "rules list", Summary: "List the rules.", Run: t.listRules},
+		{Words: "rules add", Summary: "Add a rule.", Run: t.addRule, Args: []cli.Param{kind, rule}, Options: ruleKeys()},
+		{Words: "rules set", Summary: "Change a rule.", Run: t.setRule, Args: []cli.Param{kind, rule}, Options: deletable(ruleKeys())},
+		{Words: "rules remove", Summary: "Remove a rule.", Run: t.removeRule, Args: []cli.Param{rule}},
+	}}
+}
+
+// tool is ha-manager at a place.
+type tool struct{ files.Tree }
+
+// resourceKeys are the options of a resource.
+func resourceKeys() schema.Keys {
+	return schema.Keys{
+		"state":        about(schema.Choice("started", "stopped", "enabled", "disabled", "ignored"), "The state asked for."),
+		"failback":     about(schema.Truth(), "Move it back to a node its rules prefer."),
+		"max_restart":  about(schema.Integer().Min(0), "Starts to try again on one node."),
+		"max_relocate": about(schema.Integer().Min(0), "Nodes to try after starting failed."),
+		"comment":      about(schema.Text().Long(4096), "A note."),
+	}
+}
+
+// ruleKeys are the options of a rule.
+func ruleKeys() schema.Keys {
+	return schema.Keys{
+		"resources": about(schema.Text(), "Services, separated by commas."),
+		"nodes":     about(schema.Text(), "Nodes with priorities, such as n1:2,n2; for node affinity."),
+		"strict":    about(schema.Truth(), "Never use other nodes; for node affinity."),
+		"affinity":  about(schema.Choice("positive", "negative"), "Together or apart; for resource affinity."),
+		"disable":   about(schema.Truth(), "Switch the rule off."),
+		"comment":   about(schema.Text().Long(4096), "A note."),
+	}
+}
+
+func deletable(keys schema.Keys) schema.Keys {
+	keys["delete"] = about(schema.Named("pve-configid-list"), "Settings to remove.")
+	return keys
+}
+
+func about(p *schema.Property, text string) *schema.Property {
+	p.Description = text
+	return p
+}
+
+func must(p *schema.Property, text string) *schema.Property {
+	p.Optional = false
+	return about(p, text)
+}
