@@ -71,3 +71,13 @@ func TestSimulation(t *testing.T) {
 		t.Errorf("a packet to no guest:\n%s", out)
 	}
 }
+
+func TestManPageHasTheTableOfCommands(t *testing.T) {
+	page, err := os.ReadFile("../../../man/pve-firewall.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table := New(Place{}).Mdoc(); !strings.Contains(string(page), table) {
+		t.Errorf("man/pve-firewall.8 has not this table:\n%s", table)
+	}
+}
