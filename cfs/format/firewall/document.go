@@ -63,6 +63,23 @@ type Document struct {
 	Warnings []text.Error
 
 	lines []text.Line
+	index map[name]int // place in its list by kind and name
+}
+
+// A name is what a line defines.
+type name struct{ kind, name string }
+
+// define notes that the line about to be appended to a list of that length
+// defines a name, and reports whether it is new.
+func (d *Document) define(kind, called string, place int) bool {
+	if _, twice := d.index[name{kind, called}]; twice {
+		return false
+	}
+	if d.index == nil {
+		d.index = map[name]int{}
+	}
+	d.index[name{kind, called}] = place
+	return true
 }
 
 // An Option is a line of [OPTIONS]. Names and log levels are folded to lower
@@ -133,31 +150,28 @@ func (d *Document) Enabled(name string, preset bool) bool {
 }
 
 // Group returns the group of that name.
-func (d *Document) Group(name string) (Group, bool) {
-	for _, g := range d.Groups {
-		if g.Name == name {
-			return g, true
-		}
+func (d *Document) Group(called string) (Group, bool) {
+	i, ok := d.index[name{"group", called}]
+	if !ok {
+		return Group{}, false
 	}
-	return Group{}, false
+	return d.Groups[i], true
 }
 
 // IPSet returns the set of that name.
-func (d *Document) IPSet(name string) (IPSet, bool) {
-	for _, s := range d.IPSets {
-		if s.Name == name {
-			return s, true
-		}
+func (d *Document) IPSet(called string) (IPSet, bool) {
+	i, ok := d.index[name{"ipset", called}]
+	if !ok {
+		return IPSet{}, false
 	}
-	return IPSet{}, false
+	return d.IPSets[i], true
 }
 
 // Alias returns the alias of that name, whatever its case.
-func (d *Document) Alias(name string) (Alias, bool) {
-	for _, a := range d.Aliases {
-		if a.Name == strings.ToLower(name) {
-			return a, true
-		}
+func (d *Document) Alias(called string) (Alias, bool) {
+	i, ok := d.index[name{"alias", strings.ToLower(called)}]
+	if !ok {
+		return Alias{}, false
 	}
-	return Alias{}, false
+	return d.Aliases[i], true
 }

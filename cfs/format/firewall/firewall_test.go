@@ -1,10 +1,12 @@
 package firewall
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"etcpve/cfs/format/text"
 )
@@ -250,5 +252,28 @@ func TestPageNamesEveryOptionAndMacro(t *testing.T) {
 		if !strings.Contains(string(page), "\n.It Ic "+m.Name+"\n") {
 			t.Errorf("firewall(5) lacks the macro %s", m.Name)
 		}
+	}
+}
+
+// TestLongFilesAreReadInTime would take minutes if every line looked at all
+// the others.
+func TestLongFilesAreReadInTime(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("[ALIASES]\n")
+	for i := range 20000 {
+		fmt.Fprintf(&b, "host%d 10.%d.%d.%d\n", i, i>>16, i>>8&255, i&255)
+	}
+	b.WriteString("[IPSET all]\n")
+	for i := range 20000 {
+		fmt.Fprintf(&b, "host%d\n", i)
+	}
+	b.WriteString("[RULES]\n")
+	for i := range 10000 {
+		fmt.Fprintf(&b, "IN ACCEPT -source host%d\n", i)
+	}
+	begin := time.Now()
+	d := Parse(Cluster, "f", b.String())
+	if took := time.Since(begin); len(d.Problems) > 0 || len(d.IPSets[0].Entries) != 20000 || took > 20*time.Second {
+		t.Errorf("%d problems, %v", len(d.Problems), took)
 	}
 }

@@ -71,10 +71,8 @@ func (r *Reader) option(p piece) {
 		r.refuse(p, m[4], written, "bad value '"+value+"'; expected "+form.expected)
 		return
 	}
-	for _, o := range r.doc.Options {
-		if o.Name == name {
-			r.refuse(p, 0, written, "option is set twice")
-		}
+	if !r.doc.define("option", name, len(r.doc.Options)) {
+		r.refuse(p, 0, written, "option is set twice")
 	}
 	if form.fold != nil {
 		value = form.fold(value)

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 
 	"etcpve/cfs/format/text"
@@ -127,13 +128,13 @@ func (r *Reader) begin(p piece, kind, name, comment string) bool {
 		return false
 	}
 	if kind == "group" {
-		if _, twice := r.doc.Group(name); twice {
+		if !r.doc.define(kind, name, len(r.doc.Groups)) {
 			r.refuse(p, offset, name, "group is defined twice")
 		}
 		r.doc.Groups = append(r.doc.Groups, Group{Line: p.line, Name: name, Comment: comment})
 		return true
 	}
-	if _, twice := r.doc.IPSet(name); twice {
+	if !r.doc.define(kind, name, len(r.doc.IPSets)) {
 		r.refuse(p, offset, name, "IP set is defined twice")
 	}
 	r.doc.IPSets = append(r.doc.IPSets, IPSet{Line: p.line, Name: name, Comment: comment})
@@ -159,7 +160,7 @@ func (r *Reader) alias(p piece) {
 		r.refuse(p, len(m[1])+1, m[1], "'"+m[2]+"' is not an IP address or network"+because(err))
 		return
 	}
-	if _, twice := r.doc.Alias(name); twice {
+	if !r.doc.define("alias", name, len(r.doc.Aliases)) {
 		r.refuse(p, 0, m[1], "alias is defined twice")
 		return
 	}
@@ -180,11 +181,9 @@ func (r *Reader) entry(p piece, set *IPSet) {
 		r.refuse(p, offset, set.Name, "no such alias '"+body+"' above this line")
 		return
 	}
-	for _, e := range set.Entries {
-		if e.Address.String() == address.String() {
-			r.warn(p, offset, set.Name, "'"+body+"' is in the set already")
-			return
-		}
+	if !r.doc.define("ipset "+strconv.Itoa(set.Line), address.String(), len(set.Entries)) {
+		r.warn(p, offset, set.Name, "'"+body+"' is in the set already")
+		return
 	}
 	set.Entries = append(set.Entries, Entry{Line: p.line, Negated: negated, Address: address, Comment: comment})
 }
