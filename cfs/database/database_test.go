@@ -231,6 +231,27 @@ func TestASnapshotReplacesTheTree(t *testing.T) {
 	}
 }
 
+func TestWhatAnotherDaemonHasChangedIsKept(t *testing.T) {
+	b := newBench(t, Options{})
+	big := strings.Repeat("large ", 5000)
+	b.save("big", big)
+	b.save("a", "ours")
+	b.check(b.d.Flush(t.Context()))
+	applied := b.d.Recovered().Applied
+	b.check(b.d.w.script("UPDATE tree SET data = 'theirs', version = 9 WHERE name = 'a'; UPDATE tree SET version = 9 WHERE inode = 0"))
+	for range 2 {
+		b.reopen()
+		for name, want := range map[string]string{"a": "theirs", "big": big} {
+			if e, _ := b.tree.Lookup(name); string(e.Data) != want {
+				t.Errorf("%s has %d bytes, want %d", name, len(e.Data), len(want))
+			}
+		}
+		if r := b.d.Recovered(); r.Base != applied || b.tree.Version() != 9 {
+			t.Errorf("the log begins after %d, want %d; version %d", r.Base, applied, b.tree.Version())
+		}
+	}
+}
+
 // TestOneErrorEndsTheDatabase breaks the connection below the database.
 func TestOneErrorEndsTheDatabase(t *testing.T) {
 	b := newBench(t, Options{})

@@ -205,7 +205,7 @@ func (d *Database) inline(selected func(source int64) bool) error {
 				if err != nil {
 					return err
 				}
-				if err := d.w.exec("UPDATE tree SET data = ? WHERE inode = ?", data, r.inode); err != nil {
+				if err := d.w.exec("UPDATE tree SET data = ? WHERE inode = ? AND data IS NULL", data, r.inode); err != nil {
 					return err
 				}
 				if err := d.w.exec("UPDATE content SET inline = 1 WHERE inode = ?", r.inode); err != nil {

@@ -93,9 +93,12 @@ func (d *Database) load() error {
 }
 
 // disown notes that another daemon has changed the tree's rows since: the log no
-// longer says how they came to be, so it must not be replayed by anybody.
+// longer says how they came to be, so nobody may get them by replaying it.
 func (d *Database) disown() error {
 	d.opt.Log.Warn("database was changed by another daemon", "path", d.path)
+	if err := d.inline(func(int64) bool { return true }); err != nil {
+		return err
+	}
 	d.content = map[uint64]int64{}
 	d.logged.base, d.logged.baseTerm = d.applied.index, d.applied.term
 	return d.w.transaction(func() error {
@@ -154,7 +157,7 @@ func (d *Database) loadTree() (s tree.State, err error) {
 		return s, err
 	}
 	for i := range s.Entries {
-		if source, ok := elsewhere[s.Entries[i].Inode]; ok {
+		if source, ok := elsewhere[s.Entries[i].Inode]; ok && s.Entries[i].Data == nil {
 			if s.Entries[i].Data, err = fetch(d.w, source); err != nil {
 				return s, fmt.Errorf("inode %d: %w", s.Entries[i].Inode, err)
 			}
