@@ -92,6 +92,9 @@ func (a *Agent) launch(ctx context.Context, vmid uint32, command cmdline.Command
 	// With -D the daemon keeps its error output, which is the same file.
 	argv := append([]string{command.Binary}, command.Args...)
 	argv = append(argv, "-S", "-daemonize", "-D", log)
+	if command.CPUs != "" {
+		argv = append([]string{"taskset", "--cpu-list", command.CPUs}, argv...)
+	}
 	started, err := a.system.Start(host.Command{Argv: argv}, log)
 	if err != nil {
 		return p, err

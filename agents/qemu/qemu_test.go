@@ -24,7 +24,7 @@ import (
 type node struct {
 	*testing.T
 	tree, run, images string
-	ports             *recorder
+	ports             Ports
 	agent             *Agent
 	stop              func()
 }

@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"etcpve/agents/qemu/qdev"
-	"etcpve/agents/qemu/throttle"
 	"etcpve/agents/qemu/words"
 )
 
@@ -70,11 +69,11 @@ type Guest struct {
 type Command struct {
 	Binary   string
 	Args     []string
-	Taps     []Tap            // become ports of their bridges once QEMU has made them
-	Copies   []Copy           // files to make first
-	TPM      *TPM             // emulator to start first
-	Limits   []throttle.Limit // throttles the drives start with
-	Warnings []string         // what this QEMU cannot do as configured: "key: reason"
+	Taps     []Tap    // become ports of their bridges once QEMU has made them
+	Copies   []Copy   // files to make first
+	TPM      *TPM     // emulator to start first
+	CPUs     string   // of the node that QEMU may use, as a list; "" for all
+	Warnings []string // what this QEMU cannot do as configured: "key: reason"
 }
 
 // A Tap is the node's side of a NIC on a bridge.

@@ -39,6 +39,9 @@ func (b *builder) cpus() error {
 	if err != nil {
 		return err
 	}
+	if b.cmd.CPUs = b.config["affinity"]; strings.Trim(b.cmd.CPUs, "0123456789,-") != "" {
+		return keyErr("affinity", "%q is not a list of CPUs", b.cmd.CPUs)
+	}
 	now := t.vcpus
 	if b.hotCPUs(t) {
 		now = 1 // the others are devices, which can be taken away again

@@ -68,9 +68,6 @@ func (b *builder) drives() error {
 		}
 		if d.Blockdev != nil {
 			b.arg("-blockdev", qdev.JSON(d.Blockdev))
-			if !d.Limit.Zero() {
-				b.cmd.Limits = append(b.cmd.Limits, d.Limit)
-			}
 		}
 		b.add(d.Device)
 	}

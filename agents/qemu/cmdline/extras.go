@@ -26,6 +26,11 @@ func (b *builder) refused() error {
 			return keyErr(key, "this node cannot encrypt the memory of guests")
 		}
 	}
+	for _, key := range []string{"cpulimit", "cpuunits"} {
+		if v := b.config[key]; v != "" && v != "0" {
+			b.warn(key, "not applied, guests share the node's CPUs equally")
+		}
+	}
 	if keys := b.config.indexed("virtiofs"); len(keys) > 0 {
 		return keyErr(keys[0], "this node has no virtiofsd")
 	}

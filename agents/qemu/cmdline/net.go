@@ -91,6 +91,9 @@ func (b *builder) nic(key string) (n NIC, err error) {
 		}
 		n.Tap = b.tap(key, o)
 	}
+	if o["rate"] != "" {
+		b.warn(key, "rate is not applied")
+	}
 	queues, _ := strconv.Atoi(o["queues"])
 	n.Netdev = b.netdev(key, o, queues)
 	virtio := o["model"] == "virtio"
