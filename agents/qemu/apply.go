@@ -163,7 +163,10 @@ func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
 		}
 	}
 	a.drop(vmid)
-	return a.forget(vmid)
+	if !r.Config.Bool("keephugepages", false) {
+		err = releasePages(r.PageKiB, r.Pages)
+	}
+	return errors.Join(err, a.forget(vmid))
 }
 
 // blame records that QEMU is gone though nobody asked it to go.

@@ -33,15 +33,16 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err != nil {
 		return err
 	}
-	a.drop(vmid)
-	if err := a.forget(vmid); err != nil {
+	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
 		return err
 	}
-	process, err := a.launch(ctx, vmid, command, d)
-	if err != nil {
-		return err
+	record := Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
+	if record.Pages, err = reservePages(command.Pages); err != nil {
+		return &cmdline.KeyError{Key: "hugepages", Err: err}
 	}
-	record := Record{Process: process, Config: d.Config, Accel: accel, Warnings: command.Warnings}
+	if record.Process, err = a.launch(ctx, vmid, command, d); err != nil {
+		return errors.Join(err, releasePages(record.PageKiB, record.Pages))
+	}
 	if err := a.save(vmid, record); err != nil {
 		return err
 	}

@@ -308,6 +308,26 @@ func TestCPUsAndMemoryGrowLive(t *testing.T) {
 	}
 }
 
+func TestHugePagesAreSetAsideAndGivenBack(t *testing.T) {
+	before, err := pageCounter(2048, "nr_hugepages")
+	if err != nil || os.Getuid() != 0 {
+		t.Skipf("no huge pages here: %v", err)
+	}
+	n := newNode(t)
+	n.conf(append(small, "numa: 1", "hugepages: 2", "startup: down=0")...)
+	n.power(Running)
+	n.begin()
+	n.awaitStatus("guest", "running")
+	if during, _ := pageCounter(2048, "nr_hugepages"); during < 32 {
+		t.Errorf("%d huge pages for a guest of 64 MiB", during)
+	}
+	n.power(Stopped)
+	n.awaitStatus("guest", "stopped")
+	if after, _ := pageCounter(2048, "nr_hugepages"); after != before {
+		t.Errorf("%d huge pages left, were %d", after, before)
+	}
+}
+
 func TestMediumLinkAndBalloonChangeLive(t *testing.T) {
 	n := newNode(t)
 	n.must(os.MkdirAll(filepath.Join(n.images, "template/iso"), 0o755))

@@ -22,6 +22,8 @@ type Record struct {
 	Accel    string         `json:"accel"`              // kvm, or tcg and why
 	Begun    bool           `json:"begun"`              // the guest was let run or left paused on purpose
 	Balloon  int            `json:"balloon,omitempty"`  // MiB asked for last
+	PageKiB  int            `json:"pageKiB,omitempty"`  // size of its huge pages
+	Pages    int            `json:"pages,omitempty"`    // huge pages set aside for it
 	Stopping time.Time      `json:"stopping,omitzero"`  // when the guest was asked to switch off
 	Pressed  time.Time      `json:"pressed,omitzero"`   // when it was asked last
 	Crash    string         `json:"crash,omitempty"`    // why QEMU is gone

@@ -72,6 +72,7 @@ type Command struct {
 	Taps     []Tap    // become ports of their bridges once QEMU has made them
 	Copies   []Copy   // files to make first
 	TPM      *TPM     // emulator to start first
+	Pages    Pages    // to set aside first
 	CPUs     string   // of the node that QEMU may use, as a list; "" for all
 	Warnings []string // what this QEMU cannot do as configured: "key: reason"
 }
@@ -84,6 +85,9 @@ type Tap struct {
 	Trunks            string // VLANs let through, as in the configuration
 	Firewall          bool
 }
+
+// Pages are huge pages of one size.
+type Pages struct{ KiB, Count int }
 
 // A Copy is a file that must exist, made from a template if it does not.
 type Copy struct{ From, To string }

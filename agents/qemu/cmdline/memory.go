@@ -31,6 +31,9 @@ func (b *builder) memory() error {
 	if err != nil {
 		return err
 	}
+	if huge > 0 {
+		b.cmd.Pages = Pages{KiB: huge << 10, Count: (size + huge - 1) / huge}
+	}
 	static := size
 	hot := b.config.Hotplug()["memory"]
 	if hot {
