@@ -46,6 +46,11 @@ func (s scope) resolve(r fw.Rule) (p plain, err error) {
 			return plain{}, err
 		}
 	}
+	if m, ok := fw.FindMacro(r.Macro); ok && m.IPv6 {
+		if err = p.narrow(IPv6); err != nil {
+			return plain{}, err
+		}
+	}
 	for _, part := range p.parts {
 		if err = p.narrow(familyOf(part.Proto)); err != nil {
 			return plain{}, err

@@ -29,9 +29,12 @@ import (
 // key is the only one: a node has one packet filter.
 const key = "node"
 
-// trust is how long the kernel is believed to hold what was put there. Then it
-// is looked at, and what somebody else changed is repaired.
-const trust = 30 * time.Second
+// The kernel is looked at this often, to repair what somebody else changed.
+// Between two looks it is believed to hold what was put there.
+const (
+	resync = 30 * time.Second
+	trust  = resync - 5*time.Second
+)
 
 // DefaultRun is where the switch and last good versions of files are kept.
 const DefaultRun = "/run/pve-firewall"
@@ -92,7 +95,7 @@ func (a *Agent) Loop() *reconcile.Loop {
 	}
 	own := "nodes/" + a.Node
 	return reconcile.New(a, reconcile.Options{
-		Name: "firewall", Tree: a.Tree, Node: a.Node, Log: a.Log, Resync: trust,
+		Name: "firewall", Tree: a.Tree, Node: a.Node, Log: a.Log, Resync: resync,
 		Keys: func(context.Context) ([]string, error) { return []string{key}, nil },
 		Watches: []reconcile.Watch{
 			{Dir: "firewall", Key: concerns(".fw")},

@@ -1,8 +1,8 @@
 // Package firewall is the command line tool pve-firewall.
 //
 // It owns its table of commands and their output, which is that of Proxmox VE's
-// pve-firewall, and "test", which runs the packets of a directory. It decides
-// nothing: rules are compiled, applied and simulated by agents/firewall.
+// pve-firewall, and "test", which runs the packets of a directory. It never
+// decides what a rule means: agents/firewall compiles, applies and simulates.
 package firewall
 
 import (
