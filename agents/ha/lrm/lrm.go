@@ -50,10 +50,13 @@ type Config struct {
 	Store   Store
 	Guests  Guests
 	Guard   *ha.Guard // of the node's agent lock
-	Log     ha.Log
+	Log     ha.Log // with workers it is called at the same time
 	// Announced is set when a status has been written; until then the LRM
 	// waits for quorum before it looks at anything.
 	Announced *bool
+	// Workers is how many jobs may run beside the LRM, so that it goes on
+	// renewing its lock; 0 does each job in the middle of a step.
+	Workers int
 }
 
 // An LRM is one node's local resource manager. Its methods are called by one
@@ -71,7 +74,7 @@ type LRM struct {
 
 // New returns an LRM that waits for its lock.
 func New(c Config) *LRM {
-	l := &LRM{Config: c, state: ha.LRMStarting, mode: ha.ModeActive, work: newWork(c.Node, c.Guests, c.Log)}
+	l := &LRM{Config: c, state: ha.LRMStarting, mode: ha.ModeActive, work: newWork(c.Node, c.Guests, c.Log, c.Workers)}
 	l.enter(ha.LRMWait)
 	return l
 }
@@ -81,6 +84,9 @@ func (l *LRM) State() ha.LRMState { return l.state }
 
 // Mode returns the LRM's mode.
 func (l *LRM) Mode() ha.Mode { return l.mode }
+
+// Wait waits for the jobs that run beside the LRM. Without workers there are none.
+func (l *LRM) Wait() { l.work.drain() }
 
 // Step does one iteration. It reports whether the LRM has ended.
 func (l *LRM) Step() (ended bool) {
@@ -159,7 +165,9 @@ func (l *LRM) fromActive() ha.LRMState {
 	case l.mode == ha.ModeMaintenance:
 		return ha.LRMMaintenance
 	case l.mode == ha.ModeDisarm:
-		l.work.run(l.resources)
+		if l.work.run(l.resources); !l.work.done() {
+			return ha.LRMActive
+		}
 		l.Log.Info("HA disarm requested, releasing agent lock and watchdog")
 		l.release()
 		return ha.LRMWait
@@ -176,7 +184,7 @@ func (l *LRM) fromActive() ha.LRMState {
 }
 
 func (l *LRM) fromMaintenance() ha.LRMState {
-	active := l.seen.ActiveOn(l.Node) > 0
+	active := l.seen.ActiveOn(l.Node) > 0 || len(l.work.busy) > 0
 	switch {
 	case l.seen.FenceRequested(l.Node):
 		l.Log.Err("node needs to be fenced during maintenance mode - releasing agent_lock")
@@ -260,7 +268,9 @@ func (l *LRM) serve() (ended bool) {
 
 // finish does the last work before the LRM ends.
 func (l *LRM) finish() (ended bool) {
-	l.work.run(l.resources)
+	if l.work.run(l.resources); !l.work.done() {
+		return false
+	}
 	if l.mode == ha.ModeRestart {
 		if l.seen.ActiveOn(l.Node) > 0 {
 			return false
@@ -279,9 +289,10 @@ func (l *LRM) maintain() (ended bool) {
 		return true
 	}
 	if l.seen.ActiveOn(l.Node) == 0 {
-		l.work.run(l.resources)
-		l.release()
-		ended = l.ending.asked
+		if l.work.run(l.resources); l.work.done() {
+			l.release()
+			ended = l.ending.asked
+		}
 	}
 	if !ended {
 		l.doServices()

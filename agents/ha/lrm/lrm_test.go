@@ -255,3 +255,48 @@ func TestARestartGivesUpALostLock(t *testing.T) {
 		t.Errorf("%q", n.log)
 	}
 }
+
+// slow are guests that take their time to start.
+type slow struct {
+	*node
+	entered, leave chan string
+}
+
+func (s slow) Running(string) bool { return false }
+
+func (s slow) Start(sid string) error {
+	s.entered <- sid
+	<-s.leave
+	return errors.New("stuck")
+}
+
+func TestWorkersLeaveTheLRMFree(t *testing.T) {
+	n, l := newNode(map[string]ha.Service{"vm:1": {State: ha.Started}, "vm:2": {State: ha.Started}, "vm:3": {State: ha.Started}})
+	g := slow{n, make(chan string), make(chan string)}
+	l.work = newWork("n1", g, func(ha.Level, string) {}, 2)
+	l.Step() // returns although two guests are starting
+	got := []string{<-g.entered, <-g.entered}
+	slices.Sort(got)
+	if fmt.Sprint(got) != "[vm:1 vm:2]" {
+		t.Errorf("started %v", got)
+	}
+	l.Stop(Shutdown)
+	if l.Step() {
+		t.Error("ended while guests are starting")
+	}
+	g.leave <- ""
+	g.leave <- ""
+	l.Wait()
+	// The failed starts are not tried again: the node shuts down. Nothing runs,
+	// so the three stop jobs need no guest.
+	for range 3 {
+		if l.Step() {
+			l.Wait()
+			break
+		}
+		l.Wait()
+	}
+	if !slices.Contains(n.dog, "release") || l.work.tries["vm:1"] != 1 {
+		t.Errorf("watchdog and lock %v, tries %v", n.dog, l.work.tries)
+	}
+}

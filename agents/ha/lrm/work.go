@@ -9,7 +9,7 @@ import (
 )
 
 // Guests are the node's guests as services. All methods wait until the guest
-// got there.
+// got there. With workers they are called at the same time for different guests.
 type Guests interface {
 	Running(sid string) bool
 	Start(sid string) error
@@ -27,20 +27,33 @@ type job struct {
 	timeout *int
 }
 
-// work is what an LRM has to do and what it has done.
+// work is what an LRM has to do and what it has done. Everything in it belongs
+// to the LRM's goroutine; jobs that run beside it only send their outcome.
 type work struct {
 	node       string
 	guests     Guests
 	log        ha.Log
+	limit      int // jobs at the same time; 0: none beside the LRM itself
 	queue      map[string]job
+	busy       map[string]bool // services with a job beside the LRM
+	finished   chan outcome
 	results    map[string]ha.Result // by UID
 	tries      map[string]int       // failed starts
 	stopErrors int                  // of a shutdown
 }
 
-func newWork(node string, guests Guests, log ha.Log) *work {
-	return &work{node: node, guests: guests, log: log,
-		queue: map[string]job{}, results: map[string]ha.Result{}, tries: map[string]int{}}
+// outcome is what became of a job.
+type outcome struct {
+	sid    string
+	job    job
+	code   ha.Code
+	config ha.Resource
+}
+
+func newWork(node string, guests Guests, log ha.Log, limit int) *work {
+	return &work{node: node, guests: guests, log: log, limit: limit,
+		queue: map[string]job{}, busy: map[string]bool{}, finished: make(chan outcome, limit),
+		results: map[string]ha.Result{}, tries: map[string]int{}}
 }
 
 // forget drops the results no service waits for any more.
@@ -65,7 +78,9 @@ func (w *work) plan(services map[string]*ha.Service) {
 		if _, done := w.results[s.UID]; done && s.State != ha.Stopped {
 			continue
 		}
-		w.queue[sid] = job{s.UID, s.State, s.Target, s.Timeout}
+		if !w.busy[sid] {
+			w.queue[sid] = job{s.UID, s.State, s.Target, s.Timeout}
+		}
 	}
 }
 
@@ -78,34 +93,88 @@ func (w *work) stopAll(services map[string]*ha.Service) {
 	}
 }
 
-// run does all jobs in the order of their services. The configuration is asked
-// for only if there is anything to do.
+// run begins jobs in the order of their services, as far as the limit allows.
+// The configuration is asked for only if there is anything to do.
 func (w *work) run(configured func() map[string]ha.Resource) {
+	w.collect()
 	if len(w.queue) == 0 {
 		return
 	}
 	resources := configured()
 	for _, sid := range slices.Sorted(maps.Keys(w.queue)) {
+		if w.busy[sid] || w.limit > 0 && len(w.busy) >= w.limit {
+			continue
+		}
 		j := w.queue[sid]
 		delete(w.queue, sid)
-		w.settle(sid, j, w.do(sid, j, resources))
+		c, found := resources[sid]
+		if w.limit == 0 {
+			w.settle(outcome{sid, j, w.do(sid, j, c, found), c})
+			continue
+		}
+		w.busy[sid] = true
+		go func() { w.finished <- outcome{sid, j, w.do(sid, j, c, found), c} }()
 	}
 }
 
-// settle files the outcome of a job.
-func (w *work) settle(sid string, j job, code ha.Code) {
+// collect files the outcomes of jobs that have ended beside the LRM.
+func (w *work) collect() {
+	for {
+		select {
+		case o := <-w.finished:
+			delete(w.busy, o.sid)
+			w.settle(o)
+		default:
+			return
+		}
+	}
+}
+
+// drain waits for the jobs that run beside the LRM.
+func (w *work) drain() {
+	for len(w.busy) > 0 {
+		o := <-w.finished
+		delete(w.busy, o.sid)
+		w.settle(o)
+	}
+}
+
+// done reports whether nothing is left to do.
+func (w *work) done() bool { return len(w.queue)+len(w.busy) == 0 }
+
+// settle files the outcome of a job. A start that failed may be tried again.
+func (w *work) settle(o outcome) {
+	if o.job.state == ha.Started && o.code == ha.Success {
+		delete(w.tries, o.sid)
+	}
+	if o.code == ha.TryAgain && !w.retry(o.sid, o.config.MaxRestart) {
+		o.code = ha.Error
+	}
 	switch {
-	case code == ha.TryAgain:
-	case j.uid != "":
-		w.results[j.uid] = ha.Result{SID: sid, Code: code, State: j.state}
-	case code != ha.Success:
+	case o.code == ha.TryAgain:
+	case o.job.uid != "":
+		w.results[o.job.uid] = ha.Result{SID: o.sid, Code: o.code, State: o.job.state}
+	case o.code != ha.Success:
 		w.stopErrors++
 	}
 }
 
-// do brings one service into the state its job asks for.
-func (w *work) do(sid string, j job, resources map[string]ha.Resource) ha.Code {
-	c, found := resources[sid]
+// retry is the restart policy: it counts a failed start and says whether there
+// is another try on this node.
+func (w *work) retry(sid string, limit int) bool {
+	if w.tries[sid] < limit {
+		w.tries[sid]++
+		w.log.Warn("restart policy: retry number %d for service '%s'", w.tries[sid], sid)
+		return true
+	}
+	w.log.Err("unable to start service %s on local node after %d retries", sid, w.tries[sid])
+	delete(w.tries, sid)
+	return false
+}
+
+// do brings one service into the state its job asks for. It may run beside the
+// LRM and touches nothing but the guest and the log.
+func (w *work) do(sid string, j job, c ha.Resource, found bool) ha.Code {
 	switch {
 	case !found:
 		w.log.Err("missing resource configuration for '%s'", sid)
@@ -119,7 +188,7 @@ func (w *work) do(sid string, j job, resources map[string]ha.Resource) ha.Code {
 	}
 	switch j.state {
 	case ha.Started:
-		return w.start(sid, c)
+		return w.start(sid)
 	case ha.Stopped, ha.RequestStop:
 		return w.stop(sid, j)
 	case ha.Migrate, ha.Relocate, ha.RequestStartBalance:
@@ -129,27 +198,17 @@ func (w *work) do(sid string, j job, resources map[string]ha.Resource) ha.Code {
 	return ha.Error
 }
 
-func (w *work) start(sid string, c ha.Resource) ha.Code {
+func (w *work) start(sid string) ha.Code {
 	if w.guests.Running(sid) {
-		delete(w.tries, sid)
 		return ha.Success
 	}
 	w.log.Info("starting service %s", sid)
-	err := w.guests.Start(sid)
-	if err == nil && w.guests.Running(sid) {
+	if err := w.guests.Start(sid); err == nil && w.guests.Running(sid) {
 		w.log.Info("service status %s started", sid)
-		delete(w.tries, sid)
 		return ha.Success
 	}
 	w.log.Warn("unable to start service %s", sid)
-	if w.tries[sid] < c.MaxRestart {
-		w.tries[sid]++
-		w.log.Warn("restart policy: retry number %d for service '%s'", w.tries[sid], sid)
-		return ha.TryAgain
-	}
-	w.log.Err("unable to start service %s on local node after %d retries", sid, w.tries[sid])
-	delete(w.tries, sid)
-	return ha.Error
+	return ha.TryAgain
 }
 
 func (w *work) stop(sid string, j job) ha.Code {
