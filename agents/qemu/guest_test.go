@@ -24,7 +24,7 @@ func linux(t *testing.T) string {
 	if err != nil {
 		t.Skipf("no guest: %v: %s", err, out)
 	}
-	return "args: -kernel " + dir + "/vmlinuz -initrd " + dir + "/initrd.img -append 'console=ttyS0 quiet'"
+	return "args: -kernel " + dir + "/kernel -initrd " + dir + "/initrd.img -append 'console=ttyS0 quiet'"
 }
 
 // A console is the guest's serial line.

@@ -56,6 +56,10 @@ type Options struct {
 	BootID string // of the node; default the kernel's
 	Kernel string // to probe KVM with; default the newest of /boot
 
+	// KVMCache keeps what the probe of KVM found, for all agents of the machine;
+	// default /run/etcpve/kvm-probe.
+	KVMCache string
+
 	// NoKVM keeps every guest off KVM without probing it.
 	NoKVM bool
 
@@ -84,6 +88,7 @@ func New(o Options) (*Agent, error) {
 	defaultTo(&o.RunDir, "/run/qemu-server")
 	defaultTo(&o.Locks, "/var/lock/qemu-server")
 	defaultTo(&o.Binary, "qemu-system-x86_64")
+	defaultTo(&o.KVMCache, "/run/etcpve/kvm-probe")
 	if o.BootID == "" {
 		text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 		if err != nil {
@@ -105,7 +110,7 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{
 		Options: o,
 		prober: &probe.Prober{
-			Binary: o.Binary, Kernel: o.Kernel, Cache: filepath.Join(o.RunDir, "kvm-probe"), BootID: o.BootID,
+			Binary: o.Binary, Kernel: o.Kernel, Cache: o.KVMCache, BootID: o.BootID,
 		},
 		events: make(chan string),
 		began:  now(),
@@ -144,9 +149,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var aside sync.WaitGroup
 	aside.Go(func() { a.startAfterBoot(ctx) })
-	if !a.NoKVM {
-		aside.Go(func() { a.prober.Ask(ctx) }) // so that no guest has to wait for it
-	}
 	err := a.Loop().Run(ctx)
 	cancel()
 	aside.Wait()

@@ -48,6 +48,9 @@ const reached = "VFS: "
 // same time wait for one probe.
 func (p *Prober) Ask(ctx context.Context) Answer {
 	p.once.Do(func() {
+		// Several agents of one machine share the cache: the first one probes.
+		unlock := p.lock(ctx)
+		defer unlock()
 		if a, ok := p.cached(); ok {
 			p.answer = a
 			return
@@ -58,6 +61,28 @@ func (p *Prober) Ask(ctx context.Context) Answer {
 		}
 	})
 	return p.answer
+}
+
+// lock waits until no other process probes. Where no lock can be had, two may
+// probe at the same time, which costs time and nothing else.
+func (p *Prober) lock(ctx context.Context) (unlock func()) {
+	if err := os.MkdirAll(filepath.Dir(p.Cache), 0o755); err != nil {
+		return func() {}
+	}
+	f, err := os.OpenFile(p.Cache+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return func() {}
+	}
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return func() { f.Close() }
+		}
+	}
+	return func() { f.Close() }
 }
 
 func (p *Prober) cached() (Answer, bool) {

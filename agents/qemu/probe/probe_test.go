@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -38,6 +39,27 @@ func TestAnswerIsKeptUntilTheNextBoot(t *testing.T) {
 	}
 	if n := starts(); n != 2 {
 		t.Errorf("probed %d times in two boots", n)
+	}
+}
+
+func TestProcessesOfOneMachineProbeOnce(t *testing.T) {
+	if _, err := os.Stat("/dev/kvm"); err != nil {
+		t.Skip(err)
+	}
+	binary, starts := fake(t, `sleep 0.2; echo "VFS: Cannot open root device"`)
+	cache := filepath.Join(t.TempDir(), "new", "kvm")
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			p := &Prober{Binary: binary, Kernel: "/boot/vmlinuz", Cache: cache, BootID: "a"}
+			if a := p.Ask(t.Context()); !a.KVM {
+				t.Errorf("%+v", a)
+			}
+		})
+	}
+	all.Wait()
+	if n := starts(); n != 1 {
+		t.Errorf("probed %d times", n)
 	}
 }
 
