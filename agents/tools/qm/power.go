@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -39,16 +41,35 @@ func timeout(c *cli.Call, otherwise time.Duration) time.Duration {
 }
 
 // begin reads the VM that a command is about and writes what it shall do.
-func (p Place) begin(c *cli.Call, power qemu.Power) (v vm, since time.Time, err error) {
+func (p Place) begin(ctx context.Context, c *cli.Call, power qemu.Power) (v vm, since time.Time, err error) {
 	if v, err = p.load(vmidOf(c)); err != nil {
 		return v, since, err
 	}
 	if err = v.locked(c); err != nil {
 		return v, since, err
 	}
+	if err = p.untilNew(ctx, powerPath(v.VMID)); err != nil {
+		return v, since, err
+	}
 	// The status counts in milliseconds.
 	since = time.Now().Truncate(time.Millisecond)
 	return v, since, p.write(powerPath(v.VMID), string(power)+"\n")
+}
+
+// untilNew waits until a write gives a file another time than it has: the file
+// system counts whole seconds, and a guest that crashed is started again only by
+// a power file that was written since.
+func (p Place) untilNew(ctx context.Context, path string) error {
+	info, err := os.Stat(filepath.Join(p.Tree, path))
+	if err != nil {
+		return nil // there is none to be told from
+	}
+	select {
+	case <-time.After(time.Until(info.ModTime().Truncate(time.Second).Add(time.Second))):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // await polls until a VM is as wanted. It ends early with what the agent says
@@ -79,7 +100,7 @@ func (p Place) start(ctx context.Context, c *cli.Call) error {
 	if v, err := p.load(vmidOf(c)); err == nil && p.observe(ctx, v.VMID).runs() {
 		return fmt.Errorf("VM %d already running", v.VMID)
 	}
-	v, since, err := p.begin(c, qemu.Running)
+	v, since, err := p.begin(ctx, c, qemu.Running)
 	if err != nil {
 		return err
 	}
@@ -91,7 +112,7 @@ func (p Place) start(ctx context.Context, c *cli.Call) error {
 }
 
 func (p Place) shutdown(ctx context.Context, c *cli.Call) error {
-	v, since, err := p.begin(c, qemu.Stopped)
+	v, since, err := p.begin(ctx, c, qemu.Stopped)
 	if err != nil {
 		return err
 	}
@@ -157,7 +178,7 @@ func (p Place) toggle(ctx context.Context, c *cli.Call, power qemu.Power, status
 	if !p.observe(ctx, vmid).runs() {
 		return fmt.Errorf("VM %d not running", vmid)
 	}
-	_, since, err := p.begin(c, power)
+	_, since, err := p.begin(ctx, c, power)
 	if err != nil {
 		return err
 	}
