@@ -20,6 +20,7 @@ import (
 	"etcpve/agents/firewall"
 	"etcpve/agents/firewall/facts"
 	"etcpve/agents/firewall/iptables"
+	"etcpve/agents/firewall/nflog"
 	"etcpve/agents/host"
 	"etcpve/agents/reconcile"
 	"etcpve/cfs/format/text"
@@ -39,12 +40,19 @@ const (
 // DefaultRun is where the switch and last good versions of files are kept.
 const DefaultRun = "/run/pve-firewall"
 
+// DefaultLogFile is where packets are logged.
+const DefaultLogFile = "/var/log/pve-firewall.log"
+
 // Options say where an agent works. Tree, Node and Log are required.
 type Options struct {
 	Tree string // where the cluster file system is mounted
 	Node string // the local node
 	Run  string // default DefaultRun
 	Log  *slog.Logger
+
+	// LogFile is for packets that rules log; default DefaultLogFile, or a file in
+	// Run if that is not the usual place.
+	LogFile string
 
 	// Driver brings rules into the kernel; the zero value uses the tools that
 	// the machine has.
@@ -68,6 +76,13 @@ type Agent struct {
 func New(o Options) *Agent {
 	if o.Run == "" {
 		o.Run = DefaultRun
+	}
+	switch {
+	case o.LogFile != "":
+	case o.Run == DefaultRun:
+		o.LogFile = DefaultLogFile
+	default:
+		o.LogFile = filepath.Join(o.Run, "pve-firewall.log")
 	}
 	if o.Driver.Runner == nil {
 		o.Driver.Runner = host.System{}
@@ -115,7 +130,18 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("firewall: another agent is at work: %w", err)
 	}
 	defer release()
-	return a.Loop().Run(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	var logs sync.WaitGroup
+	logs.Go(func() {
+		// Packets are filtered whether or not the log can be read.
+		if err := (nflog.Logger{File: a.LogFile}).Run(ctx); err != nil {
+			a.Log.Warn("packets are not logged", "path", a.LogFile, "err", err)
+		}
+	})
+	err = a.Loop().Run(ctx)
+	cancel()
+	logs.Wait()
+	return err
 }
 
 // Desired is what the files ask for.
