@@ -50,7 +50,7 @@ type Config struct {
 	Store   Store
 	Guests  Guests
 	Guard   *ha.Guard // of the node's agent lock
-	Log     ha.Log // with workers it is called at the same time
+	Log     ha.Log    // with workers it is called at the same time
 	// Announced is set when a status has been written; until then the LRM
 	// waits for quorum before it looks at anything.
 	Announced *bool
