@@ -49,7 +49,8 @@ func (t *Tool) Mdoc() string {
 		if len(options) > 0 {
 			b.WriteString(".Pp\n")
 		}
-		b.WriteString(c.Summary + "\n")
+		// mdoc wants each sentence on a line of its own.
+		b.WriteString(strings.ReplaceAll(c.Summary, ". ", ".\n") + "\n")
 	}
 	b.WriteString(".El\n")
 	return b.String()

@@ -1,0 +1,186 @@
+package qm
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"etcpve/agents/host"
+	"etcpve/agents/qemu"
+	"etcpve/agents/tools/cli"
+	"etcpve/fixtures/golden"
+)
+
+var update = flag.Bool("update", false, "rewrite what is generated from the table of commands")
+
+// newPlace is a tree with two VMs, of which 101 runs: its QEMU is this test.
+func newPlace(t *testing.T) Place {
+	t.Helper()
+	p := Place{Tree: t.TempDir(), Node: "n1", RunDir: t.TempDir()}
+	for path, text := range map[string]string{
+		"nodes/n1/qemu-server/100.conf": "#first: a%3Ab\nmemory: 1024\nname: web\nscsi0: local:100/a.raw,size=2G\nbogus: 1\n[PENDING]\nmemory: 2048\ndelete: name\n[snap]\nmemory: 512\n",
+		"nodes/n1/qemu-server/101.conf": "cores: 2\nlock: backup\n",
+		"nodes/n2/qemu-server/200.conf": "cores: 1\n",
+		"power/101":                     "running\n",
+	} {
+		name := filepath.Join(p.Tree, path)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, err := host.Proc.Find(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := json.Marshal(qemu.Record{Process: self})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.RunDir, "101.json"), record, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// qm returns what a command prints, errors and exit code last.
+func (p Place) qm(t *testing.T, line string) string {
+	t.Helper()
+	var out, err strings.Builder
+	code := New(p).Run(t.Context(), strings.Fields(line), nil, &out, &err)
+	return fmt.Sprintf("%s%s%d", out.String(), err.String(), code)
+}
+
+func TestOutput(t *testing.T) {
+	p := newPlace(t)
+	for line, want := range map[string]string{
+		"list": "      VMID NAME                 STATUS     MEM(MB)    BOOTDISK(GB) PID       \n" +
+			"       100 web                  stopped    1024               2.00 0         \n" +
+			fmt.Sprintf("       101 VM 101               running    512                0.00 %-10d\n0", os.Getpid()),
+		"status 100":                   "status: stopped\n0",
+		"status 101":                   "status: running\n0",
+		"status 200":                   "Configuration file 'nodes/n1/qemu-server/200.conf' does not exist\n2",
+		"config 100":                   "description: first%3A a%3Ab\nmemory: 2048\nscsi0: local:100/a.raw,size=2G\n0",
+		"config 100 --current":         "description: first%3A a%3Ab\nmemory: 1024\nname: web\nscsi0: local:100/a.raw,size=2G\n0",
+		"config 100 --snapshot snap":   "memory: 512\n0",
+		"config 100 --snapshot no":     "snapshot 'no' does not exist\n255",
+		"pending 100":                  "cur description: first%3A a%3Ab\ncur memory: 1024\nnew memory: 2048\ndel name: web\ncur scsi0: local:100/a.raw,size=2G\n0",
+		"start 101":                    "VM 101 already running\n255",
+		"stop 101":                     "VM is locked (backup)\n255",
+		"shutdown 101":                 "VM is locked (backup)\n255",
+		"reboot 100":                   "VM 100 not running\n255",
+		"suspend 100":                  "VM 100 not running\n255",
+		"destroy 101 --skiplock":       "VM 101 is running - destroy failed\n255",
+		"wait 101 --timeout 1":         "got timeout: context deadline exceeded\n255",
+		"create 200 --cores 1":         "unable to create VM 200 - VM 200 already exists on node 'n2'\n255",
+		"status 99":                    "400 Parameter verification failed.\nvmid: value must have a minimum value of 100\nqm status <vmid> [OPTIONS]\n255",
+		"set 100":                      "no options specified\n255",
+		"set 100 --digest 1 --cores 2": "detected modified configuration - file changed by other user? Try again.\n255",
+		"set 100 --cores x":            "400 Parameter verification failed.\ncores: type check ('integer') failed - got 'x'\nqm set <vmid> [OPTIONS]\n255",
+	} {
+		if got := p.qm(t, line); got != want {
+			t.Errorf("qm %s\n got %q\nwant %q", line, got, want)
+		}
+	}
+}
+
+func TestSetChangesOnlyWhatIsAsked(t *testing.T) {
+	p := newPlace(t)
+	if got, want := p.qm(t, "set 100 --cores 4 --delete scsi0 --revert name"), "update VM 100: -cores 4 -delete scsi0 -revert name\n0"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	text, err := os.ReadFile(filepath.Join(p.Tree, "nodes/n1/qemu-server/100.conf"))
+	want := "#first: a%3Ab\ncores: 4\nmemory: 1024\nname: web\nbogus: 1\n[PENDING]\nmemory: 2048\n[snap]\nmemory: 512\n"
+	if string(text) != want || err != nil {
+		t.Errorf("%q, %v; want %q", text, err, want)
+	}
+}
+
+func TestCreateUnlockDestroy(t *testing.T) {
+	p := newPlace(t)
+	if got := p.qm(t, "create 300 --cores 2 --lock backup --scsi0 local:300/a.raw"); got != "0" {
+		t.Fatal(got)
+	}
+	for _, c := range [][2]string{
+		{"destroy 300", "VM is locked (backup)\n255"},
+		{"unlock 300", "0"},
+		{"config 300", "cores: 2\nscsi0: local:300/a.raw\n0"},
+		{"destroy 300", "kept volume 'local:300/a.raw'\n0"},
+		{"config 300", "Configuration file 'nodes/n1/qemu-server/300.conf' does not exist\n2"},
+	} {
+		if got := p.qm(t, c[0]); got != c[1] {
+			t.Errorf("qm %s: %q, want %q", c[0], got, c[1])
+		}
+	}
+}
+
+func TestGeneratedTextsAreCurrent(t *testing.T) {
+	tool := New(Place{})
+	const begin, end = ".\\\" begin commands\n", ".\\\" end commands\n"
+	page, err := os.ReadFile("../../../man/qm.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(page), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("man/qm.1 has no place for the commands")
+	}
+	for path, want := range map[string]string{
+		"../../../man/qm.1":              head + begin + tool.Mdoc() + end + tail,
+		"../../../contrib/completion/qm": tool.Bash(),
+	} {
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(path); string(got) != want || err != nil {
+			t.Errorf("%s differs from the table of commands (%v); go test -update writes it", path, err)
+		}
+	}
+}
+
+// TestGoldenCommands checks the commands that exist here: every argument and
+// option of Proxmox VE's that is listed is taken, with the same checks where
+// they follow from the table.
+func TestGoldenCommands(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(golden.Dir(t, "cli"), "qm.json"))
+	if err != nil {
+		t.Skip(err)
+	}
+	var commands []struct {
+		Command    []string
+		Positional []string
+	}
+	if err := json.Unmarshal(text, &commands); err != nil {
+		t.Fatal(err)
+	}
+	theirs := map[string][]string{}
+	for _, c := range commands {
+		theirs[strings.Join(c.Command, " ")] = c.Positional
+	}
+	for _, c := range New(Place{}).Commands {
+		want, ok := theirs[c.Words]
+		if !ok {
+			t.Errorf("%s: Proxmox VE has no such command", c.Words)
+		}
+		if got := names(c.Args); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s takes %v, want %v", c.Words, got, want)
+		}
+	}
+}
+
+func names(args []cli.Param) []string {
+	all := make([]string, 0, len(args))
+	for _, a := range args {
+		all = append(all, a.Name)
+	}
+	return all
+}
