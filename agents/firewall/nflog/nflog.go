@@ -79,8 +79,8 @@ func interfaceName(index uint32) string {
 // Numbers of the kernel's netfilter log.
 const (
 	subsystem     = 4 << 8
-	messagePacket = subsystem | 0
-	messageConfig = subsystem | 1
+	messagePacket = subsystem
+	messageConfig = subsystem + 1
 
 	configCommand = 1
 	configMode    = 2
