@@ -102,7 +102,9 @@ func TestBuild(t *testing.T) {
 			"-device vfio-pci,host=0000:01:00.0,id=hostpci0.0,bus=ich9-pcie-port-1,addr=0x0.0,multifunction=on,x-vga=on",
 			"-device vfio-pci,host=0000:02:00.1,id=hostpci5,bus=ich9-pcie-port-6,addr=0x0,rombar=0"}},
 		{name: "template", config: "template: 1\nhostpci0: 01:00\nmemory: 9999\nscsi0: local:100/base.raw", want: []string{"-snapshot", "-cpu qemu64", "-m 512"},
-			never: []string{"vfio", "balloon", "usb-tablet"}},
+			never: []string{"vfio"}},
+		{name: "a pointer of its own", config: "vga: qxl", never: []string{"usb-tablet"}},
+		{name: "two pointers", config: "vga: qxl\ntablet: 1", want: []string{"-device usb-tablet,id=tablet,bus=uhci.0,port=1"}},
 		{name: "args come last", config: "args: -append 'a b'", want: []string{"-append a b"}},
 	} {
 		host, volume := plain()

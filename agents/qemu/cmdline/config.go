@@ -140,7 +140,7 @@ func (c Config) forTemplate() Config {
 			out[key] = value
 		}
 	}
-	maps.Copy(out, Config{"kvm": "0", "cpu": "qemu64", "vga": "none", "tablet": "0", "balloon": "0"})
+	maps.Copy(out, Config{"kvm": "0", "cpu": "qemu64", "vga": "none"})
 	return out
 }
 

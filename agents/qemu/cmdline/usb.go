@@ -22,7 +22,9 @@ func (b *builder) usb() error {
 	if err := b.usbControllers(keys); err != nil {
 		return err
 	}
-	if b.config.Bool("tablet", true) && b.config["vga"] != "none" && !strings.HasPrefix(b.config["vga"], "serial") {
+	// SPICE has a pointer of its own, and a serial line none.
+	pointer := !strings.HasPrefix(b.config["vga"], "qxl") && !strings.HasPrefix(b.config["vga"], "serial")
+	if b.config.Bool("tablet", pointer) {
 		bus := map[bool]string{true: "ehci.0", false: "uhci.0"}[b.machine.q35]
 		b.add(qdev.New("usb-tablet", "id", "tablet", "bus", bus, "port", "1"))
 	}
