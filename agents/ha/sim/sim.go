@@ -104,7 +104,8 @@ func Run(s Scenario, w io.Writer) error {
 }
 
 // play runs rounds until all groups of commands have been executed and things
-// have settled.
+// have settled. Every fifth round, not counting those of a delay, it is time for
+// the next group.
 func (c *Cluster) play(groups [][]string) error {
 	var lastCommand int64
 	for rounds := 0; ; {
@@ -117,22 +118,20 @@ func (c *Cluster) play(groups [][]string) error {
 		if c.now < c.waitUntil {
 			continue
 		}
-		if rounds%groupRounds == 0 {
-			if len(groups) == 0 {
-				if c.now-lastCommand > quietEnd {
-					return nil
-				}
-			} else {
-				for _, command := range groups[0] {
-					if err := c.Execute("cmdlist", command); err != nil {
-						return err
-					}
-					lastCommand = c.now
-				}
-				groups = groups[1:]
-			}
-		}
 		rounds++
+		switch due := rounds%groupRounds == 1; {
+		case !due:
+		case len(groups) > 0:
+			if err := c.executeAll("cmdlist", groups[0]...); err != nil {
+				return err
+			}
+			if len(groups[0]) > 0 {
+				lastCommand = c.now
+			}
+			groups = groups[1:]
+		case c.now-lastCommand > quietEnd:
+			return nil
+		}
 	}
 }
 

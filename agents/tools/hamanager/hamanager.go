@@ -1,8 +1,8 @@
 // Package hamanager is the command line tool for high availability.
 //
 // It owns its table of commands and their output, which is that of Proxmox VE's
-// ha-manager. Every command reads or edits files below /etc/pve/ha; what is done
-// about them is up to the CRM.
+// ha-manager. Every command reads or edits files below /etc/pve/ha; it never
+// touches a guest: what is done about the files is up to the CRM.
 package hamanager
 
 import (

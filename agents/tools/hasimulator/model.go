@@ -102,8 +102,8 @@ func (m *model) press(key string) (quit bool) {
 func (m *model) command(key string) string {
 	node, service := m.chosen()
 	if node != nil {
-		if make := nodeKeys[key]; make != nil {
-			return make(*node)
+		if command := nodeKeys[key]; command != nil {
+			return command(*node)
 		}
 		return ""
 	}
