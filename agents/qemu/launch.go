@@ -40,8 +40,12 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if record.Pages, err = reservePages(command.Pages); err != nil {
 		return &cmdline.KeyError{Key: "hugepages", Err: err}
 	}
+	// Written first, so that whatever ends this agent now, the next one finds its VM.
+	if err := a.save(vmid, record); err != nil {
+		return err
+	}
 	if record.Process, err = a.launch(ctx, vmid, command, d); err != nil {
-		return errors.Join(err, releasePages(record.PageKiB, record.Pages))
+		return a.failStart(ctx, vmid, action, err)
 	}
 	if err := a.save(vmid, record); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,6 +84,15 @@ func (a *Agent) Observe(ctx context.Context, key string) (s State, err error) {
 	if !s.Known {
 		return s, a.foreign(vmid)
 	}
+	if s.Record.Process.PID == 0 {
+		// An agent ended between the start of QEMU and its own next step.
+		if p, ok := a.byPIDFile(vmid); ok {
+			s.Record.Process = p
+			if err := a.save(vmid, s.Record); err != nil {
+				return s, err
+			}
+		}
+	}
 	if s.Record.Process.PID == 0 || !host.Proc.Alive(s.Record.Process) {
 		s.Ended = a.lastWords(vmid)
 		return s, nil
@@ -102,23 +112,30 @@ func (a *Agent) Observe(ctx context.Context, key string) (s State, err error) {
 
 // foreign refuses to touch a VM that something else started here.
 func (a *Agent) foreign(vmid uint32) error {
-	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, vmid, "pid"))
+	if p, ok := a.byPIDFile(vmid); ok {
+		return fmt.Errorf("vm %d: runs as process %d without a record of how it was started", vmid, p.PID)
+	}
+	return nil
+}
+
+// byPIDFile finds the QEMU that wrote a VM's pid file, and is not fooled by a
+// stale file whose number was given to another process.
+func (a *Agent) byPIDFile(vmid uint32) (host.Process, bool) {
+	file := cmdline.RunFile(a.RunDir, vmid, "pid")
+	content, err := os.ReadFile(file)
 	if err != nil {
-		return nil
+		return host.Process{}, false
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
 	if err != nil {
-		return nil
+		return host.Process{}, false
 	}
 	p, err := host.Proc.Find(pid)
 	if err != nil {
-		return nil // a stale file
+		return p, false
 	}
 	argv, err := host.Proc.Argv(p)
-	if err != nil || !strings.Contains(strings.Join(argv, " "), cmdline.RunFile(a.RunDir, vmid, "pid")) {
-		return nil // the number was given to another process
-	}
-	return fmt.Errorf("vm %d: runs as process %d without a record of how it was started", vmid, pid)
+	return p, err == nil && slices.Contains(argv, file)
 }
 
 func (s *State) ask(ctx context.Context, m *monitor.Monitor) error {

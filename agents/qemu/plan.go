@@ -50,7 +50,7 @@ func plan(d Desired, s State) (actions []Action, pending []hotplug.Pending) {
 	switch {
 	case s.Status == "shutdown" || !s.alive() && s.Known && s.Ended != "":
 		planEnd(d, s, step)
-	case !s.alive() && s.Known && s.Record.Crash == "" && wanted(d.Power) && s.Record.Stopping.IsZero():
+	case !s.alive() && s.Known && s.Record.Process.PID != 0 && s.Record.Crash == "" && wanted(d.Power) && s.Record.Stopping.IsZero():
 		step(Blame, "QEMU is gone")
 	case !s.alive():
 		planStopped(d, s, step)

@@ -63,6 +63,7 @@ func TestPlanFollowsThePowerFile(t *testing.T) {
 		{"off as asked, wanted again", conf(Running, nil), asked("shutdown", time.Second), []string{"clean up"}, 0},
 		{"quit by a tool", conf(Running, nil), ended, []string{"write power: stopped: the guest has switched itself off", "clean up"}, 0},
 		{"crash", conf(Running, nil), gone, []string{"record crash: QEMU is gone"}, 0},
+		{"never came up", conf(Running, nil), State{Known: true, Now: at}, []string{"start"}, 0},
 		{"crash while nobody cared", conf(Stopped, nil), gone, []string{"clean up"}, 0},
 		{"crashed", conf(Running, nil), crashed, nil, 1},
 		{"crashed, written since", Desired{VMID: 100, Text: []byte{}, Power: Running, Mark: "n"}, crashed, []string{"start"}, 0},

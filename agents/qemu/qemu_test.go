@@ -375,6 +375,24 @@ func TestNewAgentTakesOver(t *testing.T) {
 	}
 }
 
+func TestAgentKilledDuringAStartIsMadeUpFor(t *testing.T) {
+	n := newNode(t)
+	n.conf(small...)
+	n.power(Running)
+	n.begin()
+	n.awaitStatus("guest", "running")
+	pid := n.status("pid")
+	n.stop()
+	agent := n.agent
+	n.must(agent.update(100, func(r *Record) { r.Process, r.Begun = host.Process{}, false }))
+	n.must(os.Remove(filepath.Join(n.tree, ".status/nodes/n1/qemu-server/100.conf")))
+	n.begin()
+	n.awaitStatus("guest", "running")
+	if n.status("pid") != pid {
+		t.Errorf("pid %s, was %s", n.status("pid"), pid)
+	}
+}
+
 func TestCrashIsSeenAndNotRestarted(t *testing.T) {
 	n := newNode(t)
 	n.conf(small...)
