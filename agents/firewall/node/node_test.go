@@ -101,6 +101,9 @@ func TestEditsReachTheKernel(t *testing.T) {
 	l.status("firewall/100.fw", "pending: line 5")
 	l.until(false, port)
 
+	l.write("nodes/n1/host.fw", "[OPTIONS]\nnftables: 1\n")
+	l.status("nodes/n1/host.fw", "pending: nftables: has no effect")
+
 	// What cannot be read leaves in force what was there.
 	l.write("firewall/100.fw", "[OPTIONS]\nenable: perhaps\n")
 	l.status("firewall/100.fw", "state: failed")

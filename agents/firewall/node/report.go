@@ -58,6 +58,15 @@ func (a *Agent) Report(_ string, d Desired, o Observed, err error) reconcile.Rep
 
 const clusterFile = "firewall/cluster.fw"
 
+// inert are options that are read and have no effect, so that nobody relies on
+// them.
+var inert = []reconcile.Pending{
+	{Key: "nftables", Reason: "has no effect; the rules are those of iptables"},
+	{Key: "log_nf_conntrack", Reason: "has no effect; connections are not logged, only packets"},
+	{Key: "ips", Reason: "has no effect; packets are not handed to an intrusion prevention system"},
+	{Key: "layer2_protocols", Reason: "has no effect; frames are restricted by macfilter and ipfilter only"},
+}
+
 // say publishes a status, unless that was said already.
 func (a *Agent) say(r reconcile.Report, err error) statement {
 	s := statement{r.Content, r, fmt.Sprint(err)}
@@ -83,8 +92,10 @@ func reportOf(f facts.File, d Desired, wrong []text.Error) (r reconcile.Report, 
 	case f.Kept:
 		failure = fmt.Errorf("%s: cannot be read in full; the version before it stays in force", f.Path)
 	}
-	if nft, _ := f.Document.Option("nftables"); nft == "1" {
-		r.Pending = append(r.Pending, reconcile.Pending{Key: "nftables", Reason: "has no effect; the rules are those of iptables"})
+	for _, o := range inert {
+		if value, ok := f.Document.Option(o.Key); ok && value != "0" {
+			r.Pending = append(r.Pending, o)
+		}
 	}
 	return r, failure
 }
