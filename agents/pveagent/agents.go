@@ -100,8 +100,9 @@ func newFlags(p *place) *flag.FlagSet {
 
 func usage() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "usage: pveagent [FLAGS] all|%s [FLAGS]\n       pveagent [FLAGS] %s ARGUMENTS...\n       pveagent completion TOOL\n\n",
-		strings.Join(slices.Sorted(maps.Keys(agents)), "|"), strings.Join(slices.Sorted(maps.Keys(tools)), "|"))
+	fmt.Fprintf(&b, "usage: pveagent [FLAGS] all|AGENT[,AGENT] [FLAGS]\n       pveagent [FLAGS] TOOL ARGUMENTS...\n       pveagent completion TOOL\n\n"+
+		"agents: %s\ntools:  %s pve-ha-simulator\n\n",
+		strings.Join(slices.Sorted(maps.Keys(agents)), " "), strings.Join(slices.Sorted(maps.Keys(tools)), " "))
 	var p place
 	flags := newFlags(&p)
 	flags.SetOutput(&b)
@@ -109,24 +110,33 @@ func usage() string {
 	return b.String()
 }
 
-// runAgents runs one agent, or all, until ctx ends.
+// chosen returns the agents that are meant by a name on the command line.
+func chosen(name string) []string {
+	if name == "all" {
+		return slices.Sorted(maps.Keys(agents))
+	}
+	return strings.Split(name, ",")
+}
+
+// runAgents runs agents until ctx ends.
 func runAgents(ctx context.Context, p place, name string, args []string) int {
 	flags := newFlags(&p)
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if flags.NArg() > 0 || p.guests != "keep" && p.guests != "stop" || name != "all" && agents[name] == nil {
+	unknown := slices.ContainsFunc(chosen(name), func(name string) bool { return agents[name] == nil })
+	if unknown || flags.NArg() > 0 || p.guests != "keep" && p.guests != "stop" {
 		fmt.Fprint(os.Stderr, usage())
 		return 2
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: p.level, ReplaceAttr: shortTime}))
-	chosen, err := makeAgents(p, name, log)
+	made, err := makeAgents(p, chosen(name), log)
 	switch {
 	case err != nil:
 	case p.dryRun:
-		err = preview(ctx, chosen)
+		err = preview(ctx, made)
 	default:
-		err = supervise(ctx, p, chosen, log)
+		err = supervise(ctx, p, made, log)
 	}
 	if err != nil {
 		log.Error("agents ended", "err", err)
@@ -135,29 +145,26 @@ func runAgents(ctx context.Context, p place, name string, args []string) int {
 	return 0
 }
 
-func makeAgents(p place, name string, log *slog.Logger) (map[string]agent, error) {
-	chosen := map[string]agent{}
-	for other, construct := range agents {
-		if name != "all" && name != other {
-			continue
-		}
-		a, err := construct(p, log)
+func makeAgents(p place, names []string, log *slog.Logger) (map[string]agent, error) {
+	made := map[string]agent{}
+	for _, name := range names {
+		a, err := agents[name](p, log)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", other, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		chosen[other] = a
+		made[name] = a
 	}
-	return chosen, nil
+	return made, nil
 }
 
 // supervise runs agents until ctx ends or one of them fails, then ends them
 // all. Guests that are to be stopped are stopped while the agents still run.
-func supervise(ctx context.Context, p place, chosen map[string]agent, log *slog.Logger) error {
+func supervise(ctx context.Context, p place, made map[string]agent, log *slog.Logger) error {
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	failed := make(chan error, len(chosen))
+	failed := make(chan error, len(made))
 	var all sync.WaitGroup
-	for name, a := range chosen {
+	for name, a := range made {
 		all.Go(func() {
 			if err := a.Run(running); err != nil {
 				failed <- fmt.Errorf("%s: %w", name, err)
@@ -180,9 +187,9 @@ func supervise(ctx context.Context, p place, chosen map[string]agent, log *slog.
 }
 
 // preview prints the plans of agents.
-func preview(ctx context.Context, chosen map[string]agent) (err error) {
-	for _, name := range slices.Sorted(maps.Keys(chosen)) {
-		e := chosen[name].Loop().Preview(ctx, func(key string, plan []string, failure error) {
+func preview(ctx context.Context, made map[string]agent) (err error) {
+	for _, name := range slices.Sorted(maps.Keys(made)) {
+		e := made[name].Loop().Preview(ctx, func(key string, plan []string, failure error) {
 			for _, action := range plan {
 				fmt.Printf("%s %s: %s\n", name, key, action)
 			}

@@ -119,10 +119,11 @@ func (n *node) await(what string, limit time.Duration, ok func() bool) {
 	}
 }
 
-// begin starts all agents in a process of their own.
+// begin starts the agents of VMs and tasks in a process of their own. That of
+// the firewall would see to the whole machine.
 func (n *node) begin(flags ...string) {
 	n.Helper()
-	args := append([]string{"--pve", n.tree, "--node", "n1", "--run", n.run, "--no-kvm", "all"}, flags...)
+	args := append([]string{"--pve", n.tree, "--node", "n1", "--run", n.run, "--no-kvm", "qemu,task"}, flags...)
 	n.agents = exec.Command(n.dir+"/pveagent", args...)
 	said := &output{}
 	n.agents.Stderr = said
@@ -370,7 +371,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 	n.plain()
 	n.write(conf, n.example())
 	n.write("power/100", "running\n")
-	out, err := exec.Command(n.dir+"/pveagent", "all", "--pve", n.tree, "--node", "n1", "--run", n.run, "--dry-run").Output()
+	out, err := exec.Command(n.dir+"/pveagent", "qemu", "--pve", n.tree, "--node", "n1", "--run", n.run, "--dry-run").Output()
 	if string(out) != "qemu 100: start\n" || err != nil {
 		t.Errorf("%q, %v", out, err)
 	}
