@@ -25,6 +25,11 @@ type vm struct {
 	text string
 }
 
+// A wording is an error in the words that users and scripts know.
+type wording string
+
+func (w wording) Error() string { return string(w) }
+
 func (p Place) confPath(vmid uint32) string {
 	return layout.Guest{VMID: vmid, Node: p.Node, Kind: layout.QEMU}.Path()
 }
@@ -40,7 +45,7 @@ func (p Place) load(vmid uint32) (vm, error) {
 	path := p.confPath(vmid)
 	content, err := os.ReadFile(filepath.Join(p.Tree, path))
 	if os.IsNotExist(err) {
-		return vm{}, &cli.Coded{Code: cli.ExitAbsent, Err: fmt.Errorf("Configuration file '%s' does not exist", path)}
+		return vm{}, &cli.Coded{Code: cli.ExitAbsent, Err: wording("Configuration file '" + path + "' does not exist")}
 	}
 	if err != nil {
 		return vm{}, err
@@ -195,7 +200,7 @@ func (p Place) set(_ context.Context, c *cli.Call) error {
 		return errors.New("no options specified")
 	}
 	if digest := c.Value("digest"); digest != "" && digest != v.Digest {
-		return errors.New("detected modified configuration - file changed by other user? Try again.")
+		return wording("detected modified configuration - file changed by other user? Try again.")
 	}
 	if err := v.locked(c); err != nil {
 		return err
