@@ -128,29 +128,45 @@ func New(cfg Config) (*Mount, error) {
 	m.queue.init(m)
 	m.views = m.newViews()
 
-	server, err := fuse.NewServer(m, cfg.Dir, m.options())
-	if err != nil {
+	if err := m.attach(); err != nil {
 		m.cancel()
 		return nil, fmt.Errorf("mount %s: %w", cfg.Dir, err)
 	}
-	m.server = server
-	m.work.Go(server.Serve)
-	if err := server.WaitMount(); err != nil {
-		m.Close()
-		return nil, fmt.Errorf("mount %s: %w", cfg.Dir, err)
-	}
+	m.work.Go(m.server.Serve)
 	m.work.Go(m.queue.run)
 	m.work.Go(m.removals)
 	return m, nil
 }
 
+// attach mounts the file system. It opens the device itself: a process that
+// inherited the descriptor, as the bell would, could keep the connection alive
+// after the daemon's death, and everybody who uses the mount would hang.
+func (m *Mount) attach() error {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("/dev/fuse: %w", err)
+	}
+	opt := m.options()
+	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,default_permissions,allow_other,max_read=%d", fd, unix.S_IFDIR, opt.MaxWrite)
+	if err := unix.Mount(FSName, m.cfg.Dir, "fuse."+FSName, unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	m.server, err = fuse.NewServer(m, fmt.Sprintf("/dev/fd/%d", fd), opt)
+	if err != nil {
+		unix.Unmount(m.cfg.Dir, unix.MNT_DETACH)
+		unix.Close(fd)
+	}
+	return err
+}
+
+// maxWrite is the most that one request carries: a read buffer of that size is
+// held for each request in progress.
+const maxWrite = 128 << 10
+
 func (m *Mount) options() *fuse.MountOptions {
 	return &fuse.MountOptions{
-		FsName:             FSName,
-		Name:               FSName,
-		Options:            []string{"default_permissions"},
-		AllowOther:         true,
-		DirectMount:        true,
+		MaxWrite:           maxWrite,
 		DisableXAttrs:      true,
 		DisableReadDirPlus: true,
 		ExtraCapabilities:  fuse.CAP_ATOMIC_O_TRUNC,

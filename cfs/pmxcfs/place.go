@@ -48,9 +48,7 @@ func prepare(dir string, log *slog.Logger) error {
 		if !ok {
 			break
 		}
-		var st unix.Stat_t
-		alive := !errors.Is(unix.Stat(dir, &st), unix.ENOTCONN)
-		if m.kind != "fuse."+mount.FSName || alive {
+		if m.kind != "fuse."+mount.FSName || answers(dir) {
 			return fmt.Errorf("%s: already a mount point (%s), and not one that was left behind; unmount it first", dir, m.kind)
 		}
 		log.Warn("taking away the mount of a daemon that has died", "path", dir)
@@ -66,6 +64,14 @@ func prepare(dir string, log *slog.Logger) error {
 		err = fmt.Errorf("%s: not empty (%s, …); mounting would hide what is there", dir, entries[0].Name())
 	}
 	return err
+}
+
+// answers reports whether a daemon is behind the file system at dir. It asks for
+// what the kernel never keeps: attributes it may still know from the daemon that
+// has died.
+func answers(dir string) bool {
+	var st unix.Statfs_t
+	return !errors.Is(unix.Statfs(dir, &st), unix.ENOTCONN)
 }
 
 type mountEntry struct{ kind string }
