@@ -1,4 +1,4 @@
-// Pmxcfs is the cluster file system's daemon: it mounts /etc/pve and keeps it.
+// Command pmxcfs is the cluster file system's daemon: it mounts /etc/pve and keeps it.
 // Called as pvecm it is the tool to manage the cluster.
 //
 // The package owns the flags, the order in which the parts start and stop, and
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -62,14 +63,27 @@ type options struct {
 	socket                   string
 }
 
+// defaultDatabase is the database of the node itself; others are for tests and
+// trials beside it.
+const defaultDatabase = "/var/lib/pve-cluster/config.db"
+
+// socket returns where the daemon of a database answers.
+func socket(database string) string {
+	if database == defaultDatabase {
+		return control.Path
+	}
+	sum := crc32.ChecksumIEEE([]byte(database))
+	return fmt.Sprintf("%s/pmxcfs-%08x.sock", filepath.Dir(control.Path), sum)
+}
+
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("pmxcfs", flag.ContinueOnError)
 	f.BoolVar(&o.foreground, "f", false, "stay in the foreground")
 	f.BoolVar(&o.debug, "d", false, "log debug messages")
 	f.BoolVar(&o.local, "l", false, "local mode: be a cluster of one, whatever corosync.conf says")
 	f.StringVar(&o.mount, "mount", "/etc/pve", "mount point")
-	f.StringVar(&o.database, "db", "/var/lib/pve-cluster/config.db", "database")
-	f.StringVar(&o.socket, "socket", control.Path, "socket on which pvecm is answered")
+	f.StringVar(&o.database, "db", defaultDatabase, "database")
+	f.StringVar(&o.socket, "socket", "", "socket on which pvecm is answered (default "+control.Path+", another for another database)")
 	f.StringVar(&o.node, "node", "", "name of this node (default the host name)")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -89,6 +103,9 @@ func parse(args []string) (o options, err error) {
 		if *path, err = filepath.Abs(*path); err != nil {
 			return o, err
 		}
+	}
+	if o.socket == "" {
+		o.socket = socket(o.database)
 	}
 	return o, nil
 }
