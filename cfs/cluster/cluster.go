@@ -299,7 +299,12 @@ func (c *Cluster) adopt() {
 	if d.Version <= known.Version {
 		return
 	}
-	if _, text, err := c.config.Home.Definition(); err != nil || !bytes.Equal(text, e.Data) {
+	_, text, err := c.config.Home.Definition()
+	if errors.Is(err, os.ErrNotExist) {
+		c.log.Warn("definition has no effect: this node is in no cluster", "path", corosync.File)
+		return
+	}
+	if err != nil || !bytes.Equal(text, e.Data) {
 		if err := c.config.Home.Note(e.Data); err != nil {
 			c.log.Error("definition not kept", "err", err)
 		}

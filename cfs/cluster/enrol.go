@@ -43,7 +43,7 @@ func (e enrolment) Enroll(ctx context.Context, r join.Request) (id uint32, defin
 		n.Votes = *r.Votes
 	}
 	definition, err = e.edit(ctx, func(root *corosync.Section, d corosync.Definition) error {
-		if err := admissible(d, &n); err != nil {
+		if err := admissible(d, e.highest(), &n); err != nil {
 			return err
 		}
 		root.Add(n)
@@ -52,9 +52,19 @@ func (e enrolment) Enroll(ctx context.Context, r join.Request) (id uint32, defin
 	return n.ID, definition, err
 }
 
-// admissible says whether a node may be added, giving it an id if it has none.
-func admissible(d corosync.Definition, n *corosync.Node) error {
-	highest := uint32(0)
+// highest returns the highest id in the group, which may still have a node that
+// the definition has no more.
+func (c *Cluster) highest() (id uint32) {
+	s := c.order.Status()
+	for _, member := range slices.Concat(s.Voters, s.Learners) {
+		id = max(id, uint32(member))
+	}
+	return id
+}
+
+// admissible says whether a node may be added, giving it an id above the highest
+// if it has none.
+func admissible(d corosync.Definition, highest uint32, n *corosync.Node) error {
 	for _, other := range d.Nodes {
 		highest = max(highest, other.ID)
 		switch {
@@ -185,30 +195,12 @@ func (c *Cluster) Remove(ctx context.Context, node string) error {
 		if !ok {
 			return fmt.Errorf("node %s is not in the cluster", node)
 		}
-		if err := survives(d, n, c.Alive()); err != nil {
-			return err
+		d.Nodes = slices.DeleteFunc(slices.Clone(d.Nodes), func(other corosync.Node) bool { return other.ID == n.ID })
+		if err := quorate(d, c.Alive()); err != nil {
+			return fmt.Errorf("without node %s: %w", node, err)
 		}
 		root.Remove(node)
 		return nil
 	})
 	return err
-}
-
-// survives refuses the removal of a node if the members that answer would be no
-// majority of the rest.
-func survives(d corosync.Definition, without corosync.Node, alive []string) error {
-	rest, answering := 0, 0
-	for _, n := range d.Nodes {
-		if n.Name == without.Name || n.Votes == 0 {
-			continue
-		}
-		rest++
-		if slices.Contains(alive, n.Name) {
-			answering++
-		}
-	}
-	if rest > 0 && 2*answering <= rest {
-		return fmt.Errorf("without node %s only %d of %d nodes would answer: no quorum", without.Name, answering, rest)
-	}
-	return nil
 }

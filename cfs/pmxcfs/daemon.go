@@ -13,7 +13,6 @@ import (
 	"etcpve/cfs/cluster"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/database"
-	"etcpve/cfs/format"
 	"etcpve/cfs/mount"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
@@ -113,7 +112,7 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	}
 	d.mount, err = mount.New(mount.Config{
 		Dir: d.o.mount, Node: d.o.node, Writer: writer(id, member), GID: group(d.log), Tree: d.tree, Locks: d.locks, Proposer: d.node, Cluster: d.members,
-		Check:   func(path string) mount.Checker { return format.NewChecker(path) },
+		Check:   d.check,
 		History: past{d.db}, Status: d.status, ClusterLog: d.clusterLog, Bell: executable,
 		Log: d.log, Level: level, Now: time.Now,
 	})

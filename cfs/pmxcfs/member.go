@@ -13,7 +13,11 @@ import (
 	"etcpve/cfs/cluster"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/control"
+	"etcpve/cfs/format"
+	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/format/text"
 	"etcpve/cfs/membership"
+	"etcpve/cfs/mount"
 	"etcpve/cfs/mount/virtual"
 )
 
@@ -107,6 +111,38 @@ func (d *daemon) members() virtual.Cluster {
 	}
 	c.Change = d.shownChange
 	return c
+}
+
+// check returns what judges a save: the format of the file, and for the
+// cluster's definition also the cluster.
+func (d *daemon) check(path string) mount.Checker {
+	c := format.NewChecker(path)
+	if path != corosync.File {
+		return c
+	}
+	return both{c, d.cluster.Review()}
+}
+
+// both refuses what either refuses; the second is asked for what the first lets
+// pass.
+type both struct{ first, second mount.Checker }
+
+// Write passes a part on to both.
+func (b both) Write(part []byte) []text.Error {
+	if refused := b.first.Write(part); len(refused) > 0 {
+		return refused
+	}
+	return b.second.Write(part)
+}
+
+// End asks both for their verdict.
+func (b both) End() (refused, warnings []text.Error) {
+	refused, warnings = b.first.End()
+	if len(refused) > 0 {
+		return refused, warnings
+	}
+	refused, more := b.second.End()
+	return refused, append(warnings, more...)
 }
 
 // setAside moves a database out of the way and keeps the last few.

@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+
+	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/format/text"
+)
+
+// maxReview bounds what is read as a definition: 512 nodes take less.
+const maxReview = 512 << 10
+
+// A Review judges one save of the definition by what it would do to the cluster.
+// That it can be read is the format's affair.
+type Review struct {
+	cluster *Cluster
+	content []byte
+}
+
+// Review returns the judge of a save of the definition.
+func (c *Cluster) Review() *Review { return &Review{cluster: c} }
+
+// Write takes the next part of the file.
+func (r *Review) Write(part []byte) []text.Error {
+	if len(r.content) <= maxReview {
+		r.content = append(r.content, part...)
+	}
+	return nil
+}
+
+// End returns the reason for which the save is refused.
+func (r *Review) End() (refused, warnings []text.Error) {
+	old := r.cluster.Definition()
+	if len(old.Nodes) == 0 {
+		return nil, []text.Error{{File: corosync.File, Message: ErrAlone.Error() + ": the definition has no effect; use 'pvecm create'"}}
+	}
+	d, err := define(r.content)
+	if err != nil || len(r.content) > maxReview {
+		return []text.Error{{File: corosync.File, Message: "the definition of a cluster must stay one that can be read"}}, nil
+	}
+	if err := follows(old, d, r.cluster.config.Node, r.cluster.Alive()); err != nil {
+		return []text.Error{{File: corosync.File, Message: err.Error()}}, nil
+	}
+	return nil, nil
+}
+
+// follows says why a definition cannot take the place of the old one on this
+// node while these nodes answer.
+func follows(old, d corosync.Definition, node string, alive []string) error {
+	if d.Version <= old.Version {
+		return fmt.Errorf("config_version: %d must be raised above %d", d.Version, old.Version)
+	}
+	if d.Cluster != old.Cluster {
+		return fmt.Errorf("cluster_name: %s cannot become %s", old.Cluster, d.Cluster)
+	}
+	if _, stays := d.Node(node); !stays {
+		return fmt.Errorf("node %s cannot remove itself: save this on another one", node)
+	}
+	for _, n := range d.Nodes {
+		for _, o := range old.Nodes {
+			switch {
+			case o.Name == n.Name && o.ID != n.ID:
+				return fmt.Errorf("node %s: nodeid %d cannot become %d", n.Name, o.ID, n.ID)
+			case o.Name != n.Name && o.ID == n.ID:
+				return fmt.Errorf("node %s: nodeid %d was that of node %s", n.Name, n.ID, o.Name)
+			}
+		}
+	}
+	return quorate(d, alive)
+}
+
+// quorate refuses a definition of whose nodes too few answer.
+func quorate(d corosync.Definition, alive []string) error {
+	voting, answering := 0, 0
+	for _, n := range d.Nodes {
+		if n.Votes == 0 {
+			continue
+		}
+		voting++
+		if slices.Contains(alive, n.Name) {
+			answering++
+		}
+	}
+	if 2*answering <= voting {
+		return fmt.Errorf("only %d of %d nodes with votes would answer: no quorum", answering, voting)
+	}
+	return nil
+}
