@@ -3,8 +3,6 @@ package mount
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"os"
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/mount/virtual"
@@ -138,19 +136,4 @@ func (m *Mount) saveVirtual(h *handle) error {
 		return errReadOnly
 	}
 	return w.Write(path, h.data)
-}
-
-// holds reports whether the process of a thread has a descriptor whose name
-// ends in suffix.
-func holds(thread uint32, suffix string) bool {
-	return holdsIn(fmt.Sprintf("/proc/%d/fd", thread), suffix)
-}
-
-func readNames(dir string) ([]string, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return d.Readdirnames(-1)
 }

@@ -15,6 +15,7 @@ import (
 // opening; what is written to it collects until the file is closed.
 type handle struct {
 	uid      uint32
+	opener   uint32 // thread that opened it
 	writable bool
 	appends  bool
 	name     string          // a virtual file
@@ -51,11 +52,16 @@ type handles struct {
 	next     uint64
 	open     map[uint64]*handle
 	listings map[uint64]*listing
-	writers  map[uint64]int // open writable handles by inode
+	writers  map[uint64]int    // open writable handles by inode
+	listed   map[uint64]uint64 // state in which the kernel's listing of a directory began
 }
+
+// maxListed bounds of how many directories it is known what the kernel keeps.
+const maxListed = 4096
 
 func (t *handles) init() {
 	t.open, t.listings, t.writers = map[uint64]*handle{}, map[uint64]*listing{}, map[uint64]int{}
+	t.listed = map[uint64]uint64{}
 }
 
 func (t *handles) add(h *handle) uint64 {
@@ -122,6 +128,19 @@ func (t *handles) listing(fh uint64) (*listing, bool) {
 	return l, ok
 }
 
+// isListed reports whether a directory was opened in the same state before, and
+// notes that it is opened in this one.
+func (t *handles) isListed(inode, state uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before, ok := t.listed[inode]
+	if !ok && len(t.listed) >= maxListed {
+		clear(t.listed)
+	}
+	t.listed[inode] = state
+	return ok && before == state
+}
+
 func (t *handles) removeListing(fh uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -159,7 +178,7 @@ func (m *Mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	if !ok {
 		return m.statusOf(tree.ErrNotExist)
 	}
-	h := &handle{uid: in.Uid, writable: in.Flags&accessMode != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
+	h := &handle{uid: in.Uid, opener: in.Pid, writable: in.Flags&accessMode != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
 	var err error
 	switch {
 	case n.name != "":
@@ -247,7 +266,7 @@ func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 	if !m.cfg.Proposer.Quorate() {
 		return m.statusOf(errNoQuorum)
 	}
-	h := &handle{uid: in.Uid, writable: in.Flags&accessMode != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
+	h := &handle{uid: in.Uid, opener: in.Pid, writable: in.Flags&accessMode != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
 	at := place{dir.Inode, name}
 	if err := m.create(cancel, h, at, layout.Join(path, name), in); err != nil {
 		return m.statusOf(err)

@@ -73,12 +73,21 @@ type locals struct {
 	byID     map[uint64]*localFile
 	named    map[place]*localFile
 	departed map[place]departure
-	bytes    int // of named files
+	pending  map[place]int // files that are being written for the first time
+	bytes    int           // of named files
+	changes  uint64        // of what listings show
 }
 
 func (l *locals) init() {
 	l.next, l.byID = localIDs, map[uint64]*localFile{}
-	l.named, l.departed = map[place]*localFile{}, map[place]departure{}
+	l.named, l.departed, l.pending = map[place]*localFile{}, map[place]departure{}, map[place]int{}
+}
+
+// state numbers what can be seen in listings.
+func (l *locals) state() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changes
 }
 
 // get returns a local file and what it has become.
@@ -102,9 +111,12 @@ func (l *locals) create(at place, kind localKind, now int64) (*localFile, error)
 	f := &localFile{id: l.next, at: at, kind: kind, named: named, mtime: now, lookups: 1, opens: 1}
 	l.next++
 	l.byID[f.id] = f
-	if named {
+	if !named {
+		l.pending[at]++
+	} else {
 		l.unname(at)
 		l.named[at] = f
+		l.changes++
 	}
 	return f, nil
 }
@@ -203,6 +215,7 @@ func (l *locals) unname(at place) bool {
 		return false
 	}
 	delete(l.named, at)
+	l.changes++
 	l.bytes -= len(f.data)
 	f.named = false
 	l.collect(f)
@@ -233,6 +246,7 @@ func (l *locals) rename(from, to place) bool {
 		delete(l.named, from)
 		f.at = to
 		l.named[to] = f
+		l.changes++
 	}
 	return true
 }
@@ -243,6 +257,7 @@ func (l *locals) become(f *localFile, inode uint64) {
 	defer l.mu.Unlock()
 	if f.named && l.named[f.at] == f {
 		delete(l.named, f.at)
+		l.changes++
 		l.bytes -= len(f.data)
 	}
 	f.named, f.inode, f.data = false, inode, nil
@@ -273,8 +288,14 @@ func (l *locals) forget(id, lookups uint64) {
 
 // collect drops a file that nobody can reach any more.
 func (l *locals) collect(f *localFile) {
-	if !f.named && f.lookups == 0 && f.opens == 0 {
-		delete(l.byID, f.id)
+	if f.named || f.lookups > 0 || f.opens > 0 || l.byID[f.id] != f {
+		return
+	}
+	delete(l.byID, f.id)
+	if f.kind == pending {
+		if l.pending[f.at]--; l.pending[f.at] == 0 {
+			delete(l.pending, f.at)
+		}
 	}
 }
 
@@ -291,7 +312,17 @@ func (l *locals) depart(from place, d departure, to place, e tree.Entry) error {
 	l.byID[f.id], l.named[to] = f, f
 	l.bytes += len(f.data)
 	l.departed[from] = d
+	l.changes++
 	return nil
+}
+
+// isUnsettled reports whether a name is about to appear or to disappear by the
+// doing of this node, so that the kernel must not rely on what it is told of it.
+func (l *locals) isUnsettled(at place) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, departed := l.departed[at]
+	return departed || l.pending[at] > 0
 }
 
 func (l *locals) isDeparted(at place) bool {
@@ -306,7 +337,10 @@ func (l *locals) arrive(at place) (departure, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d, ok := l.departed[at]
-	delete(l.departed, at)
+	if ok {
+		delete(l.departed, at)
+		l.changes++
+	}
 	return d, ok
 }
 

@@ -35,7 +35,7 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 	}
 	// Names that this node alone gives and takes, and those the bell is about to
 	// use, must be asked for each time.
-	changing := !ok || m.locals.isDeparted(at) || m.queue.isHot(at) || layout.IsTemporary(name)
+	changing := !ok || m.locals.isUnsettled(at) || m.queue.isHot(at) || layout.IsTemporary(name)
 	e, ok := m.cfg.Tree.Child(parent.Inode, name)
 	if !ok || m.locals.isDeparted(at) {
 		if changing {
@@ -167,25 +167,46 @@ func (m *Mount) Link(<-chan struct{}, *fuse.LinkIn, string, *fuse.EntryOut) fuse
 // A listing is an open directory: what it held when reading began.
 type listing struct{ entries []fuse.DirEntry }
 
-// OpenDir opens a directory.
+// OpenDir opens a directory. The kernel may use the listing that it has from
+// before if nothing at all has changed since.
 func (m *Mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	n, ok := m.resolve(in.NodeId)
-	if !ok {
+	switch {
+	case !ok:
 		return m.statusOf(tree.ErrNotExist)
+	case n.isTree() && !n.entry.Dir || n.local != nil:
+		return m.statusOf(tree.ErrNotDir)
 	}
-	entries, err := m.list(n)
-	if err != nil {
-		return m.statusOf(err)
+	out.Fh = m.handles.addListing(&listing{})
+	if n.isTree() {
+		out.OpenFlags = fuse.FOPEN_CACHE_DIR
+		if m.handles.isListed(n.entry.Inode, m.state()) {
+			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+		}
 	}
-	out.Fh = m.handles.addListing(&listing{entries})
 	return fuse.OK
 }
 
-// ReadDir continues a listing. One that starts over shows the present.
+// state numbers what listings show: it rises with every change of the tree and
+// of this node's own names.
+func (m *Mount) state() uint64 { return m.cfg.Tree.Version() + m.locals.state() }
+
+// ReadDir continues a listing. One that starts, or starts over, shows the
+// present: it may be what the kernel keeps for the next reader.
 func (m *Mount) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	l, ok := m.handles.listing(in.Fh)
 	if !ok {
 		return fuse.EBADF
+	}
+	if in.Offset == 0 {
+		n, ok := m.resolve(in.NodeId)
+		if !ok {
+			return m.statusOf(tree.ErrNotExist)
+		}
+		var err error
+		if l.entries, err = m.list(n); err != nil {
+			return m.statusOf(err)
+		}
 	}
 	for i := in.Offset; i < uint64(len(l.entries)); i++ {
 		if !out.AddDirEntry(l.entries[i]) {

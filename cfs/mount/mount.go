@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
 	"io"
 	"log"
 	"log/slog"

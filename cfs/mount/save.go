@@ -3,8 +3,6 @@ package mount
 import (
 	"bytes"
 	"errors"
-	"os"
-	"strings"
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/text"
@@ -274,9 +272,10 @@ func (m *Mount) pathOf(h *handle) (string, bool) {
 	return layout.Join(dir, h.file.at.name), ok
 }
 
-// Flush is called when a descriptor is closed: what has been written is saved
-// then. A file that has only been emptied is saved with its last descriptor,
-// as shells close a copy before the first byte is written.
+// Flush is called when a descriptor is closed, each copy of it included: in
+// every child of the writer, and in shells before the first byte is written.
+// What was written is saved when the process that opened the file has closed it,
+// and a file that was only emptied when everybody has.
 func (m *Mount) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	h, ok := m.handles.get(in.Fh)
 	if !ok {
@@ -284,10 +283,13 @@ func (m *Mount) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	}
 	h.mu.Lock()
 	m.adopt(h)
-	state := h.saved
+	state, saving := h.saved, h.saving != nil
 	path, ok := m.pathOf(h)
 	h.mu.Unlock()
-	if state == clean || state == truncated && ok && m.isHeld(in.Pid, path) {
+	if state == clean && !saving {
+		return fuse.OK
+	}
+	if state != clean && ok && (isHeldBy(h.opener, path) || state == truncated && isHeld(path)) {
 		return fuse.OK
 	}
 	return m.statusOf(m.save(cancel, h, &in.InHeader))
@@ -322,37 +324,4 @@ func (m *Mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h.file != nil {
 		m.locals.release(h.file)
 	}
-}
-
-// isHeld reports whether any process still has a descriptor of the file at path.
-// Only names are read: following them would ask this very file system.
-func (m *Mount) isHeld(thread uint32, path string) bool {
-	suffix := "/" + path
-	if holds(thread, suffix) {
-		return true
-	}
-	processes, err := os.ReadDir("/proc")
-	if err != nil {
-		return false
-	}
-	for _, p := range processes {
-		if n := p.Name(); n[0] >= '1' && n[0] <= '9' && holdsIn("/proc/"+n+"/fd", suffix) {
-			return true
-		}
-	}
-	return false
-}
-
-func holdsIn(dir, suffix string) bool {
-	names, err := readNames(dir)
-	if err != nil {
-		return false
-	}
-	for _, n := range names {
-		target, err := os.Readlink(dir + "/" + n)
-		if err == nil && strings.HasSuffix(strings.TrimSuffix(target, " (deleted)"), suffix) {
-			return true
-		}
-	}
-	return false
 }

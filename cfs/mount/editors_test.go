@@ -1,0 +1,300 @@
+package mount
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/layout"
+
+	"golang.org/x/sys/unix"
+)
+
+// shell runs a script in the mount and returns its output.
+func (r *rig) shell(script string) (string, error) {
+	// The shell changes into the mount itself: between fork and exec this
+	// process cannot answer it.
+	cmd := exec.Command("bash", "-c", "cd "+r.dir+" && "+script)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestEditorsAndToolsSave(t *testing.T) {
+	r := newRig(t)
+	const path = "nodes/n1/qemu-server/100.conf"
+	for _, c := range []struct {
+		tool, script, want string
+		commits            int64 // at most
+	}{
+		{"bash", `echo "name: b" > FILE`, "name: b\n", 1},
+		{"bash", `{ echo "name: b"; echo "cores: 1"; } > FILE`, "name: b\ncores: 1\n", 1},
+		{"bash", `{ /bin/echo "name: b"; /bin/echo "cores: 1"; } > FILE`, "name: b\ncores: 1\n", 1},
+		{"bash", `exec 3> FILE; echo "name: b" >&3; /bin/echo "cores: 1" >&3; exec 3>&-`, "name: b\ncores: 1\n", 1},
+		{"bash", `: > FILE`, "", 1},
+		{"bash", `echo "name: c" >> FILE`, "name: a\nname: c\n", 1},
+		{"tee", `echo "name: t" | tee FILE >/dev/null`, "name: t\n", 1},
+		{"cp", `echo "name: cp" > /tmp/cp.$$ && cp /tmp/cp.$$ FILE; rm /tmp/cp.$$`, "name: cp\n", 1},
+		{"mv", `echo "name: mv" > /tmp/mv.$$ && mv /tmp/mv.$$ FILE`, "name: mv\n", 4},
+		{"sed", `sed -i s/a$/sed/ FILE`, "name: sed\n", 1},
+		{"sed", `sed -i.bak s/a$/sed/ FILE && rm FILE.bak`, "name: sed\n", 3},
+		{"python3", `python3 -c 'with open("FILE","w") as f: f.write("name: py\n")'`, "name: py\n", 1},
+		{"python3", `python3 -c 'with open("FILE","a") as f: f.write("cores: 3\n")'`, "name: a\ncores: 3\n", 1},
+		{"perl", `perl -pi -e s/a$/perl/ FILE`, "name: perl\n", 3},
+		{"ex", `ex -s -c '%s/a$/ex/' -c wq FILE`, "name: ex\n", 2},
+		{"vim", `vim -es -u NONE -c 'set backup backupcopy=no' -c '%s/a$/vim/' -c wq FILE`, "name: vim\n", 1},
+		{"vim", `vim -es -u NONE -c 'set nobackup writebackup backupcopy=no' -c '%s/a$/vim/' -c wq FILE`, "name: vim\n", 1},
+		{"vim", `vim -es -u NONE -c 'set backupcopy=yes' -c '%s/a$/vim/' -c wq FILE`, "name: vim\n", 1},
+		{"truncate", `truncate -s 0 FILE`, "", 1},
+		{"dd", `printf 'name: dd\n' | dd of=FILE status=none`, "name: dd\n", 1},
+		{"install", `echo "name: i" > /tmp/i.$$; cat /tmp/i.$$ > FILE.tmp.$$ && mv FILE.tmp.$$ FILE; rm /tmp/i.$$`, "name: i\n", 1},
+	} {
+		if _, err := exec.LookPath(c.tool); err != nil {
+			t.Logf("%s is not installed", c.tool)
+			continue
+		}
+		r.write(path, "name: a\n")
+		version, _ := r.tree.Guest(100)
+		script := strings.ReplaceAll(c.script, "FILE", path)
+		n := r.commitsOf(func() {
+			if out, err := r.shell(script); err != nil {
+				t.Errorf("%s: %v: %s", c.script, err, out)
+			}
+		})
+		if n > c.commits || n < 1 {
+			t.Errorf("%s: %d commits; want at most %d", c.script, n, c.commits)
+		}
+		r.holds(path, c.want)
+		if g, ok := r.tree.Guest(100); !ok || g.Version == version.Version {
+			t.Errorf("%s: the guest is %v, %v", c.script, g, ok)
+		}
+		r.shell("rm -f " + path + "~ nodes/n1/qemu-server/.*.sw?")
+		if names := r.tree.List(mustLookup(t, r, "nodes/n1/qemu-server")); len(names) != 1 {
+			t.Errorf("%s left something in the cluster: %v", c.script, names)
+		}
+	}
+}
+
+func mustLookup(t *testing.T, r *rig, path string) uint64 {
+	t.Helper()
+	e, ok := r.tree.Lookup(path)
+	if !ok {
+		t.Fatalf("%s is not in the tree", path)
+	}
+	return e.Inode
+}
+
+func TestARefusedEchoFails(t *testing.T) {
+	r := newRig(t)
+	const path = "nodes/n1/qemu-server/100.conf"
+	r.write(path, "cores: 2\n")
+	out, err := r.shell(`echo "cores: many" > ` + path)
+	if err == nil || !strings.Contains(out, "Invalid argument") {
+		t.Errorf("bash believes in a save that was refused: %v %q", err, out)
+	}
+	r.holds(path, "cores: 2\n")
+}
+
+func TestAFileThatDepartsIsRemovedInTime(t *testing.T) {
+	r := newRig(t)
+	r.write("a", "content")
+	if err := os.Rename(r.path("a"), r.path("a~")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.path("a")); !os.IsNotExist(err) {
+		t.Errorf("after the rename: %v", err)
+	}
+	if _, ok := r.tree.Lookup("a"); !ok {
+		t.Error("the cluster lost the file at once")
+	}
+	eventually(t, "the file is removed", func() bool { _, ok := r.tree.Lookup("a"); return !ok })
+	if got := r.read("a~"); got != "content" {
+		t.Errorf("the backup holds %q", got)
+	}
+	r.write("b", "content")
+	n := r.commitsOf(func() {
+		os.Rename(r.path("b"), r.path("b~"))
+		os.Rename(r.path("b~"), r.path("b"))
+	})
+	if n != 0 {
+		t.Errorf("going away and coming back took %d commits", n)
+	}
+	r.holds("b", "content")
+}
+
+// TestNoReadIsTorn reads while every kind of writer replaces the file.
+func TestNoReadIsTorn(t *testing.T) {
+	reads := int64(100_000)
+	if testing.Short() {
+		reads = 10_000
+	}
+	r := newRig(t)
+	content := func(c byte, n int) string { return strings.Repeat(string(c), n) }
+	r.write("file", content('a', 1000))
+	os.WriteFile("/tmp/torn.b", []byte(content('b', 200_000)), 0o600)
+	os.WriteFile("/tmp/torn.c", []byte(content('c', 3000)), 0o600)
+	defer os.Remove("/tmp/torn.b")
+	defer os.Remove("/tmp/torn.c")
+
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; !done.Load(); i++ {
+			c := byte('d' + i%20)
+			data := []byte(content(c, 500+i%5000))
+			if i%2 == 0 {
+				os.WriteFile(r.path("file"), data, 0o640)
+			} else {
+				os.WriteFile(r.path("file.tmp.1"), data, 0o640)
+				os.Rename(r.path("file.tmp.1"), r.path("file"))
+			}
+		}
+	})
+	wg.Go(func() {
+		for !done.Load() {
+			r.shell(`cat /tmp/torn.b > file; cp /tmp/torn.c file; sed -i s/x/x/ file; mv file file~; cp /tmp/torn.b file; rm -f file~`)
+		}
+	})
+	var count atomic.Int64
+	for range 2 {
+		wg.Go(func() {
+			for count.Add(1) < reads {
+				if err := readOnce(r.path("file")); err != nil {
+					t.Error(err)
+					break
+				}
+			}
+			done.Store(true)
+		})
+	}
+	wg.Wait()
+	t.Logf("%d reads, %d commits", count.Load(), r.commits.Load())
+}
+
+func readOnce(path string) error {
+	b, err := os.ReadFile(path)
+	if os.IsNotExist(err) { // "mv file file~" takes it away for this node
+		return nil
+	}
+	if err != nil || len(b) == 0 {
+		return fmt.Errorf("read %d bytes, %v", len(b), err)
+	}
+	for _, c := range b {
+		if c != b[0] {
+			return fmt.Errorf("a read of %d bytes is mixed of %q and %q", len(b), b[0], c)
+		}
+	}
+	return nil
+}
+
+func TestLimits(t *testing.T) {
+	r := newRig(t)
+	r.write("big", strings.Repeat("x", layout.MaxFile))
+	if err := os.WriteFile(r.path("big"), make([]byte, layout.MaxFile+1), 0); !isErrno(err, syscall.EFBIG) {
+		t.Errorf("a file beyond the limit: %v", err)
+	}
+	if st, err := os.Stat(r.path("big")); err != nil || st.Size() != layout.MaxFile {
+		t.Errorf("what was refused changed the file: %v %v", st, err)
+	}
+	var full error
+	for i := 0; full == nil && i < 40; i++ {
+		full = os.WriteFile(r.path(fmt.Sprintf("f%d", i)), make([]byte, layout.MaxFile), 0o640)
+	}
+	if !isErrno(full, syscall.ENOSPC) {
+		t.Errorf("a full tree: %v", full)
+	}
+	var s unix.Statfs_t
+	if err := unix.Statfs(r.dir, &s); err != nil || s.Blocks != layout.MaxTotal/4096 || s.Bfree != 0 || s.Files != layout.MaxInodes {
+		t.Errorf("statfs of a full tree: %+v, %v", s, err)
+	}
+	if err := os.Truncate(r.path("big"), 1); err != nil {
+		t.Errorf("a full tree does not shrink: %v", err)
+	}
+	r.write("small", "fits")
+}
+
+func TestAWriterThatIsKilledDoesNotHang(t *testing.T) {
+	r := newRig(t)
+	r.write("a", "1")
+	r.hold = make(chan struct{})
+	cmd := exec.Command("bash", "-c", "echo 2 > "+r.path("a"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { cmd.Process.Kill() })
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("a killed writer hangs")
+	}
+	close(r.hold)
+}
+
+// TestBusyWorkersDoNotBlockReaders holds many writers, and reads meanwhile.
+func TestBusyWorkersDoNotBlockReaders(t *testing.T) {
+	r := newRig(t)
+	r.write("a", "1")
+	r.mkdirs("d")
+	r.hold = make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() { os.WriteFile(r.path(fmt.Sprintf("w%d", i)), []byte("x"), 0o640) })
+		wg.Go(func() { os.Mkdir(r.path(fmt.Sprintf("d/%d", i)), 0o755) })
+	}
+	for i := range 200 {
+		r.apply(&command.Command{ID: uint64(i + 1), Node: "far", Op: command.Write, Path: fmt.Sprintf("far%d", i), Data: []byte("far")})
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 1000 {
+			r.read("a")
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("readers wait for writers")
+	}
+	close(r.hold)
+	wg.Wait()
+	eventually(t, "remote files show", func() bool { _, err := os.Stat(r.path("far199")); return err == nil })
+}
+
+func TestRemovedWhileOpen(t *testing.T) {
+	r := newRig(t)
+	r.write("a", "content")
+	f, err := os.OpenFile(r.path("a"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Remove(r.path("a")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(f); err != nil || string(b) != "content" {
+		t.Errorf("the open file reads %q, %v", b, err)
+	}
+	f.WriteString("more")
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	if _, ok := r.tree.Lookup("a"); ok {
+		t.Error("a removed file came back")
+	}
+	names, _ := os.ReadDir(r.dir)
+	for _, n := range names {
+		if strings.HasPrefix(n.Name(), ".fuse_hidden") {
+			t.Errorf("%s is left", n.Name())
+		}
+	}
+}
