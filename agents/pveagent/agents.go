@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -9,12 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
 	firewall "etcpve/agents/firewall/node"
+	ha "etcpve/agents/ha/node"
 	"etcpve/agents/qemu"
 	"etcpve/agents/reconcile"
+	"etcpve/cfs/layout"
 )
 
 // A place is where agents and tools work.
@@ -27,6 +31,7 @@ type place struct {
 	guests string
 	level  slog.Level
 	noKVM  bool
+	speed  int // of HA's clocks
 }
 
 // placeOf takes the place from the environment.
@@ -35,6 +40,7 @@ func placeOf(getenv func(string) string) place {
 	if p.Tree == "" {
 		p.Tree = "/etc/pve"
 	}
+	p.speed, _ = strconv.Atoi(getenv(layout.TestSpeed)) // 0 without it, as always outside of tests
 	if p.Node == "" {
 		name, _ := os.Hostname() // without one, the agents say that the node is missing
 		p.Node, _, _ = strings.Cut(name, ".")
@@ -58,6 +64,14 @@ func (p place) firewallRun() string {
 	return filepath.Join(p.Run, "pve-firewall")
 }
 
+// haRun is the run directory of high availability.
+func (p place) haRun() string {
+	if p.Run == "" {
+		return "" // its own default
+	}
+	return filepath.Join(p.Run, "pve-ha")
+}
+
 // guestLocks is the directory of the node's own guest locks.
 func (p place) guestLocks() string {
 	if p.Run == "" {
@@ -66,16 +80,26 @@ func (p place) guestLocks() string {
 	return filepath.Join(p.Run, "lock")
 }
 
-// An agent is what main starts, stops and asks for its plan.
+// An agent is what main starts and stops.
 type agent interface {
 	Run(ctx context.Context) error
-	Loop() *reconcile.Loop
+}
+
+// A planner is an agent that can be asked for its plan.
+type planner interface{ Loop() *reconcile.Loop }
+
+// A leaver is an agent that has to end in order, while all others still run.
+type leaver interface {
+	Leave(ctx context.Context) error
 }
 
 // agents are all there are, each made for a place.
 var agents = map[string]func(place, *slog.Logger) (agent, error){
 	"firewall": func(p place, log *slog.Logger) (agent, error) {
 		return firewall.New(firewall.Options{Tree: p.Tree, Node: p.Node, Run: p.firewallRun(), Log: log}), nil
+	},
+	"ha": func(p place, log *slog.Logger) (agent, error) {
+		return ha.New(ha.Options{Tree: p.Tree, Node: p.Node, RunDir: p.haRun(), Guests: p.guestRun(), Speed: p.speed, Log: log}), nil
 	},
 	"qemu": func(p place, log *slog.Logger) (agent, error) {
 		return qemu.New(qemu.Options{
@@ -180,6 +204,11 @@ func supervise(ctx context.Context, p place, made map[string]agent, log *slog.Lo
 		}
 	case err = <-failed:
 	}
+	for _, a := range made {
+		if l, ok := a.(leaver); ok {
+			err = errors.Join(err, l.Leave(running))
+		}
+	}
 	end()
 	all.Wait()
 	log.Info("agents ended", "node", p.Node)
@@ -189,7 +218,11 @@ func supervise(ctx context.Context, p place, made map[string]agent, log *slog.Lo
 // preview prints the plans of agents.
 func preview(ctx context.Context, made map[string]agent) (err error) {
 	for _, name := range slices.Sorted(maps.Keys(made)) {
-		e := made[name].Loop().Preview(ctx, func(key string, plan []string, failure error) {
+		p, ok := made[name].(planner)
+		if !ok {
+			continue
+		}
+		e := p.Loop().Preview(ctx, func(key string, plan []string, failure error) {
 			for _, action := range plan {
 				fmt.Printf("%s %s: %s\n", name, key, action)
 			}

@@ -29,6 +29,11 @@ const (
 // may ask for its release.
 const LockLifetime = 120 * time.Second
 
+// TestSpeed names the environment variable by which tests of a cluster let the
+// clocks of locks and of high availability run that many times faster. It is
+// for tests alone: with it, a node that is merely slow is fenced.
+const TestSpeed = "ETCPVE_TEST_SPEED"
+
 // LockDir holds the cluster-wide locks, one directory each.
 const LockDir = "priv/lock"
 

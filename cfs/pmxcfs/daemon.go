@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
 	"etcpve/cfs/cluster"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/database"
+	"etcpve/cfs/layout"
 	"etcpve/cfs/mount"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
@@ -82,7 +84,11 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar,
 // start brings up the order of changes, then the mount.
 func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	begin := time.Now()
-	d.locks = tree.NewLocks(d.tree, func() time.Duration { return time.Since(begin) })
+	speed, err := strconv.Atoi(os.Getenv(layout.TestSpeed))
+	if err != nil {
+		speed = 1
+	}
+	d.locks = tree.NewLocks(d.tree, func() time.Duration { return time.Since(begin) * time.Duration(speed) })
 	d.status, d.clusterLog = status.New(d.o.node, time.Now), &status.Log{}
 	d.clusterLog.Add(status.LogEntry{Time: time.Now().Unix(), Priority: 6, Tag: "cluster", PID: os.Getpid(), Node: d.o.node, User: "root", Message: "starting cluster log"})
 	id, member, err := d.identity()

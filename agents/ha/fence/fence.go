@@ -3,7 +3,8 @@
 // It owns the watchdog device: while every client keeps saying that it is well,
 // the device is kept quiet; when one falls silent for 60 seconds, or is gone
 // without a word, the device is left alone and resets the node. It never resets
-// anything by itself, and it gives up the device only when no client is left.
+// anything by itself, except through a Substitute on nodes without a device, and
+// it gives up the device only when no client is left.
 //
 // A client connects to a unix socket. Any byte it sends is a sign of life; the
 // byte V, as for the device itself, says that it ends in order.
@@ -32,6 +33,9 @@ const (
 
 // A Mux keeps a watchdog device quiet for its clients.
 type Mux struct {
+	// Patience is how long a client may be silent; New sets it to that of the protocol.
+	Patience time.Duration
+
 	device io.WriteCloser
 	log    *slog.Logger
 
@@ -40,9 +44,9 @@ type Mux struct {
 	expired bool                   // the node is about to be reset
 }
 
-// New returns a multiplexer for an open device.
+// New returns a multiplexer for a device.
 func New(device io.WriteCloser, log *slog.Logger) *Mux {
-	return &Mux{device: device, log: log, heard: map[net.Conn]time.Time{}}
+	return &Mux{Patience: Patience, device: device, log: log, heard: map[net.Conn]time.Time{}}
 }
 
 // Run serves clients until ctx ends. The device is then switched off if no
@@ -110,12 +114,12 @@ func (m *Mux) serve(conn net.Conn) {
 	}
 }
 
-// keep keeps the device quiet if all clients are well.
+// keep keeps the device quiet if all clients are well, and off if there are none.
 func (m *Mux) keep(now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, at := range m.heard {
-		if !m.expired && now.Sub(at) > Patience {
+		if !m.expired && now.Sub(at) > m.Patience {
 			m.expired = true
 			m.log.Error("watchdog client expired, the node will be reset")
 		}
@@ -123,7 +127,11 @@ func (m *Mux) keep(now time.Time) error {
 	if m.expired {
 		return nil
 	}
-	if _, err := io.WriteString(m.device, alive); err != nil {
+	message := alive
+	if len(m.heard) == 0 {
+		message = farewell
+	}
+	if _, err := io.WriteString(m.device, message); err != nil {
 		return fmt.Errorf("watchdog: %w", err)
 	}
 	return nil

@@ -1,0 +1,257 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"etcpve/agents/ha"
+	"etcpve/agents/ha/files"
+	"etcpve/agents/ha/lrm"
+	"etcpve/agents/host"
+	"etcpve/cfs/layout"
+)
+
+// What a power file asks for.
+const (
+	powerRunning = "running"
+	powerStopped = "stopped"
+)
+
+// Waits for a guest's agent.
+const (
+	startWait = 90 * time.Second
+	// stopWait is without a timeout of the order: the guest's agent ends a guest
+	// that does not switch off within its own time.
+	stopWait = 5 * time.Minute
+	killWait = 10 * time.Second
+	poll     = 200 * time.Millisecond
+)
+
+// guests are the node's guests as services. They are started and stopped by the
+// agents of guests, through power files; what these say under .status counts.
+type guests struct {
+	ctx    context.Context
+	files  files.Tree
+	node   string
+	runDir string
+	log    ha.Log
+}
+
+var _ lrm.Guests = guests{}
+
+// Running reports whether a guest uses its disks. For VMs the process counts,
+// whatever its agent says.
+func (g guests) Running(sid string) bool {
+	at, err := guestOf(sid, g.node)
+	if err != nil {
+		return false
+	}
+	if at.Kind == layout.QEMU {
+		_, alive := g.process(at.VMID)
+		return alive
+	}
+	switch g.report(at).guest {
+	case "", "stopped", "crashed":
+		return false
+	}
+	return true
+}
+
+// Start asks for a guest to run and waits until it does.
+func (g guests) Start(sid string) error {
+	at, err := guestOf(sid, g.node)
+	if err != nil {
+		return err
+	}
+	asked := time.Now()
+	if err := writePower(g.files, at.VMID, powerRunning); err != nil {
+		return err
+	}
+	var said report
+	err = g.await(startWait, func() bool {
+		said = g.report(at)
+		// Reports have milliseconds; one of an earlier try speaks of another start.
+		return said.failed && said.time.After(asked) || said.guest == "running" && g.Running(sid)
+	})
+	if said.failed {
+		err = errors.New(said.reason)
+	}
+	if err != nil {
+		g.log.Err("service '%s': start: %v", sid, err)
+	}
+	return err
+}
+
+// Stop shuts a guest down. After the timeout of an order it is killed.
+func (g guests) Stop(sid string, timeout *int) error {
+	at, err := guestOf(sid, g.node)
+	if err != nil {
+		return err
+	}
+	if err := writePower(g.files, at.VMID, powerStopped); err != nil {
+		return err
+	}
+	wait := stopWait
+	if timeout != nil {
+		wait = time.Duration(*timeout) * time.Second
+	}
+	stopped := func() bool { return !g.Running(sid) }
+	if err := g.await(wait, stopped); err == nil || at.Kind != layout.QEMU {
+		return err
+	}
+	g.kill(at.VMID)
+	return g.await(killWait, stopped)
+}
+
+// Move stops a guest and gives its configuration to another node, whose LRM
+// starts it there.
+func (g guests) Move(sid, target string, online bool) error {
+	verb := "relocate"
+	if online && g.Running(sid) {
+		g.log.Warn("service '%s': guests are not moved while they run, fallback to relocate", sid)
+	}
+	g.log.Info("service %s - start %s to node '%s'", sid, verb, target)
+	from, err := guestOf(sid, g.node)
+	if err != nil {
+		return err
+	}
+	if g.Running(sid) {
+		g.log.Info("stopping service %s (relocate)", sid)
+		if err := g.Stop(sid, nil); err != nil {
+			g.log.Err("service '%s': stop: %v", sid, err)
+			return err
+		}
+		g.log.Info("service status %s stopped", sid)
+	}
+	to := from
+	to.Node = target
+	if err := moveConfig(g.files, from, to); err != nil {
+		g.log.Err("service '%s': move: %v", sid, err)
+		return err
+	}
+	g.log.Info("service %s - end %s to node '%s'", sid, verb, target)
+	return nil
+}
+
+// await polls until done, at most for limit.
+func (g guests) await(limit time.Duration, done func() bool) error {
+	ctx, cancel := context.WithTimeout(g.ctx, limit)
+	defer cancel()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %w", limit, ctx.Err())
+		case <-time.After(poll):
+		}
+	}
+	return nil
+}
+
+// killAll ends VMs at once. It touches nothing but processes: it has to work
+// while the cluster file system does not.
+func (g guests) killAll(sids []string) {
+	for _, sid := range sids {
+		if at, err := guestOf(sid, g.node); err == nil && at.Kind == layout.QEMU {
+			g.log.Err("fencing: kill service '%s'", sid)
+			g.kill(at.VMID)
+		}
+	}
+}
+
+func (g guests) kill(vmid uint32) {
+	if p, alive := g.process(vmid); alive {
+		if err := host.Proc.Signal(p, syscall.SIGKILL); err != nil && !errors.Is(err, host.ErrGone) {
+			g.log.Err("vm %d: kill: %v", vmid, err)
+		}
+	}
+}
+
+// process finds the QEMU that wrote a VM's pid file; another process that has
+// its number by now does not name that file.
+func (g guests) process(vmid uint32) (host.Process, bool) {
+	file := filepath.Join(g.runDir, fmt.Sprintf("%d.pid", vmid))
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return host.Process{}, false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return host.Process{}, false
+	}
+	p, err := host.Proc.Find(pid)
+	if err != nil {
+		return p, false
+	}
+	argv, err := host.Proc.Argv(p)
+	return p, err == nil && slices.Contains(argv, file)
+}
+
+// report is what the agent of a guest says of it.
+type report struct {
+	guest, reason string
+	failed        bool
+	time          time.Time
+}
+
+func (g guests) report(at layout.Guest) (r report) {
+	text, err := g.files.Read(".status/" + at.Path())
+	if err != nil {
+		return r
+	}
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch key {
+		case "state":
+			r.failed = value == "failed"
+		case "guest":
+			r.guest = value
+		case "error":
+			r.reason = value
+		case "time":
+			r.time, _ = time.Parse(time.RFC3339, value) // zero: older than anything asked for
+		}
+	}
+	return r
+}
+
+// kinds are the stacks of the types of service.
+var kinds = map[string]layout.Kind{"vm": layout.QEMU, "ct": layout.LXC}
+
+// idOf is the VMID of a service, as text.
+func idOf(sid string) string {
+	_, id, _ := strings.Cut(sid, ":")
+	return id
+}
+
+// guestOf is the guest behind a service, as configured on a node.
+func guestOf(sid, node string) (layout.Guest, error) {
+	kind, known := kinds[ha.TypeOf(sid)]
+	vmid, valid := layout.ParseVMID(idOf(sid))
+	if !known || !valid || node == "" {
+		return layout.Guest{}, fmt.Errorf("service '%s': not a guest on node '%s'", sid, node)
+	}
+	return layout.Guest{VMID: vmid, Node: node, Kind: kind}, nil
+}
+
+func writePower(t files.Tree, vmid uint32, word string) error {
+	return os.WriteFile(filepath.Join(t.Root, layout.PowerDir, fmt.Sprint(vmid)), []byte(word+"\n"), 0o640)
+}
+
+// moveConfig gives a guest to another node. One that is there already stays.
+func moveConfig(t files.Tree, from, to layout.Guest) error {
+	err := os.Rename(filepath.Join(t.Root, from.Path()), filepath.Join(t.Root, to.Path()))
+	if os.IsNotExist(err) {
+		if _, e := os.Stat(filepath.Join(t.Root, to.Path())); e == nil {
+			return nil
+		}
+	}
+	return err
+}
