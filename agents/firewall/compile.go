@@ -12,7 +12,7 @@ import (
 // Compile makes the rule set of a node. Rules that have no effect, because they
 // name what is not there, are left out and reported.
 func Compile(in Input) (*Ruleset, []text.Error) {
-	if option(in.Cluster, "enable", "0") == "0" {
+	if in.Cluster == nil || !in.Cluster.Enabled("enable", false) {
 		return &Ruleset{}, nil
 	}
 	r := &Ruleset{Enabled: true, Kernel: settings(in.Host)}
@@ -107,6 +107,10 @@ func (b *builder) rules(c *Chain, p passage, doc *fw.Document, rules []fw.Rule) 
 		}
 		conditions, ok := p.only(r.Iface)
 		if !ok {
+			continue
+		}
+		if len(r.Iface) > longestInterface {
+			b.problems.add(doc, r.Line, r.Type, "no interface can have the name '"+r.Iface+"'")
 			continue
 		}
 		if r.Type == "group" {

@@ -72,7 +72,7 @@ func TestRulesAreWrittenAsTheToolsTakeThem(t *testing.T) {
 		{"more ports than one rule can name", node(on+"[RULES]\nIN ACCEPT -p tcp -dport 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16:17\n", "", ""),
 			firewall.IPv6, "filter", "PVEFW-HOST-IN", []string{
 				"-A PVEFW-HOST-IN -p tcp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 -j RETURN",
-				"-A PVEFW-HOST-IN -p tcp --dport 16:17 -j RETURN",
+				"-A PVEFW-HOST-IN -p tcp -m multiport --dports 16:17 -j RETURN",
 			}},
 		{"ICMP of IPv6", node(on+"[RULES]\nIN ACCEPT -p icmpv6 -icmp-type echo-request\n", "", ""),
 			firewall.IPv6, "filter", "PVEFW-HOST-IN", []string{"-A PVEFW-HOST-IN -p ipv6-icmp -m icmp6 --icmpv6-type echo-request -j RETURN"}},

@@ -138,10 +138,13 @@ func (r portRange) String() string {
 type ports struct {
 	side
 	ranges []portRange
+	list   bool // written as a list even if it is one range
 }
 
+func portsAt(at side, ranges ...portRange) ports { return ports{side: at, ranges: ranges} }
+
 func (c ports) String() string {
-	if len(c.ranges) == 1 {
+	if !c.list && len(c.ranges) == 1 {
 		return "--" + c.letter() + "port " + c.ranges[0].String()
 	}
 	words := make([]string, len(c.ranges))
@@ -165,10 +168,18 @@ type icmpType struct {
 }
 
 func (c icmpType) String() string {
-	if c.family == IPv6 {
-		return "-m icmp6 --icmpv6-type " + c.name
+	// The tools would read a number that begins with 0 as an octal one.
+	parts := strings.Split(c.name, "/")
+	for i, p := range parts {
+		if n, err := strconv.Atoi(p); err == nil {
+			parts[i] = strconv.Itoa(n)
+		}
 	}
-	return "-m icmp --icmp-type " + c.name
+	name := strings.Join(parts, "/")
+	if c.family == IPv6 {
+		return "-m icmp6 --icmpv6-type " + name
+	}
+	return "-m icmp --icmp-type " + name
 }
 
 // Holds compares names, as the two of a rule and a test packet are written.

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	fw "etcpve/cfs/format/firewall"
@@ -25,17 +24,10 @@ type end struct {
 	ranges []fw.Range
 }
 
-// longestInterface is the kernel's limit for names of interfaces. A rule for a
-// longer one can never match, and the tools would refuse the whole table.
-const longestInterface = 15
-
 var errMixed = errors.New("the rule mixes IPv4 and IPv6")
 
 // resolve makes a plain rule, or says why the rule has no effect.
 func (s scope) resolve(r fw.Rule) (p plain, err error) {
-	if len(r.Iface) > longestInterface {
-		return plain{}, fmt.Errorf("no interface can have the name '%s'", r.Iface)
-	}
 	p = plain{Rule: r, parts: partsOf(r)}
 	for i, spec := range []string{r.Source, r.Dest} {
 		var family Family
@@ -174,7 +166,7 @@ func join(before []Condition, from, to Condition, after []Condition) []Condition
 
 // transports returns the alternatives of what a part asks beyond addresses.
 // The protocol comes first, as the tools need it to know the options that follow.
-func transports(part fw.MacroRule, family Family) (list [][]Condition) {
+func transports(part fw.MacroRule, family Family) (all [][]Condition) {
 	if protocolNumber(part.Proto) <= 0 {
 		return [][]Condition{nil}
 	}
@@ -186,12 +178,15 @@ func transports(part fw.MacroRule, family Family) (list [][]Condition) {
 		}
 		return [][]Condition{{proto, icmpType{family, kind}}}
 	}
-	for _, from := range portConditions(source, part.Sport) {
-		for _, to := range portConditions(dest, part.Dport) {
-			list = append(list, join([]Condition{proto}, from, to, nil))
+	// Behind a list the tools take a single port for another one, and of UDP-Lite
+	// they know nothing but lists.
+	list := strings.Contains(part.Sport+part.Dport, ",") || proto == "udplite"
+	for _, from := range portConditions(source, part.Sport, list) {
+		for _, to := range portConditions(dest, part.Dport, list) {
+			all = append(all, join([]Condition{proto}, from, to, nil))
 		}
 	}
-	return list
+	return all
 }
 
 // mostPorts is how many ports one condition can name; a range counts twice.
@@ -199,7 +194,7 @@ const mostPorts = 15
 
 // portConditions returns the alternatives for one side's ports, of which there
 // may be more than fit into one condition. No ports are one alternative, nil.
-func portConditions(at side, spec string) (list []Condition) {
+func portConditions(at side, spec string, asList bool) (list []Condition) {
 	ranges, err := fw.ParsePorts(spec)
 	if spec == "" || err != nil {
 		return []Condition{nil}
@@ -213,7 +208,7 @@ func portConditions(at side, spec string) (list []Condition) {
 		}
 		if used += size; used > mostPorts {
 			used = size
-			c = ports{side: at}
+			c = ports{side: at, list: asList}
 			list = append(list, c)
 		}
 		c.ranges = append(c.ranges, portRange{int(r.First), int(r.Last)})

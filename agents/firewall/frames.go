@@ -20,11 +20,9 @@ func frameChains(in *Input) map[string]Chain {
 		if !g.filtered() {
 			continue
 		}
-		for _, n := range g.NICs {
-			if n.Firewall {
-				out.add(jump(g.Port(n)+"-OUT"), frameIn(g.Port(n)))
-				framesOf(in, g, n, chains)
-			}
+		for _, n := range g.ports() {
+			out.add(jump(g.Port(n)+"-OUT"), frameIn(g.Port(n)))
+			framesOf(in, g, n, chains)
 		}
 	}
 	out.add(giveWay)

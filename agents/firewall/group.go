@@ -17,6 +17,9 @@ func (b *builder) groups() {
 		return
 	}
 	for _, g := range b.in.Cluster.Groups {
+		if first, _ := b.in.Cluster.Group(g.Name); first.Line != g.Line {
+			continue // of groups with one name the first counts, as for sets
+		}
 		for _, way := range []string{"in", "out", "forward"} {
 			p := passage{
 				chain: groupChain(g.Name, way), way: way, accept: follow(chainSetMark),

@@ -16,10 +16,7 @@ func (b *builder) guests() {
 		if !g.filtered() {
 			continue
 		}
-		for _, n := range g.NICs {
-			if !n.Firewall {
-				continue
-			}
+		for _, n := range g.ports() {
 			port := g.Port(n)
 			in.add(jump(port+"-IN"), bridged{out: port})
 			out.add(jump(port+"-OUT"), bridged{in: port})
@@ -87,8 +84,8 @@ func (b *builder) dhcp(c *Chain, g Guest, pass Target, from, to int) {
 	}
 	at := dhcpPorts[b.family]
 	c.add(pass, protocol("udp"),
-		ports{source, []portRange{{at[from], at[from]}}},
-		ports{dest, []portRange{{at[to], at[to]}}})
+		portsAt(source, portRange{at[from], at[from]}),
+		portsAt(dest, portRange{at[to], at[to]}))
 }
 
 // filterSet is the name of the set of addresses that a NIC may send from.

@@ -44,7 +44,12 @@ func (b *builder) hostIn() {
 	b.neighbours(&c, p.accept, option(b.in.Host, "ndp", "1"), neighbourTypes)
 	b.hostRules(&c, p)
 	for _, r := range managementPorts {
-		c.add(p.accept, member{source, setName(0, management, b.family), false}, protocol("tcp"), ports{dest, []portRange{r}})
+		c.add(p.accept, member{source, setName(0, management, b.family), false}, protocol("tcp"), portsAt(dest, r))
+	}
+	for _, s := range b.in.Node.Services {
+		if s.Joining {
+			c.add(p.accept, member{source, setName(0, management, b.family), false}, protocol(s.Protocol), portsAt(dest, portRange{s.First, s.Last}))
+		}
 	}
 	b.cluster(&c, p.accept, source, dest)
 	b.policy(&c, p, option(b.in.Cluster, "policy_in", "DROP"))
@@ -62,7 +67,7 @@ func (b *builder) hostOut() {
 	for _, network := range b.in.localNetworks() {
 		for _, r := range managedPorts {
 			if b.speaks(network.Addr()) {
-				c.add(p.accept, within{dest, network.Masked()}, protocol("tcp"), ports{dest, []portRange{r}})
+				c.add(p.accept, within{dest, network.Masked()}, protocol("tcp"), portsAt(dest, r))
 			}
 		}
 	}
@@ -106,7 +111,7 @@ func (b *builder) known(c *Chain) {
 // cluster opens what members of the cluster need of each other: peer is the
 // other member's side of the packet, own is this node's.
 func (b *builder) cluster(c *Chain, pass Target, peer, own side) {
-	corosync := []Condition{protocol("udp"), ports{dest, []portRange{b.in.Node.corosyncPorts()}}}
+	corosync := []Condition{protocol("udp"), portsAt(dest, b.in.Node.corosyncPorts())}
 	if b.in.Node.Transport == "udp" {
 		c.add(pass, append([]Condition{addressType{dest, "MULTICAST"}}, corosync...)...)
 	}
@@ -118,7 +123,7 @@ func (b *builder) cluster(c *Chain, pass Target, peer, own side) {
 			ends := []Condition{within{peer, single(address)}, within{own, single(ring.Own)}}
 			c.add(pass, join(ends, nil, nil, corosync)...)
 			for _, s := range b.in.Node.Services {
-				c.add(pass, join(ends, protocol(s.Protocol), ports{dest, []portRange{{s.First, s.Last}}}, nil)...)
+				c.add(pass, join(ends, protocol(s.Protocol), portsAt(dest, portRange{s.First, s.Last}), nil)...)
 			}
 		}
 	}

@@ -58,6 +58,7 @@ type Ring struct {
 type Service struct {
 	Protocol    string
 	First, Last int
+	Joining     bool // also open to nodes that are not members yet, in the set management
 }
 
 // Port returns the name of the guest's end of a NIC on the node.
@@ -74,6 +75,20 @@ func (g Guest) Link(n NIC) string { return fmt.Sprintf("fwln%di%d", g.VMID, n.Nu
 
 // Bridge returns the name of the NIC's own bridge, on which it is filtered.
 func (g Guest) Bridge(n NIC) string { return fmt.Sprintf("fwbr%di%d", g.VMID, n.Number) }
+
+// longestInterface is the kernel's limit for names of interfaces. No interface
+// can have a longer one, and the tools would refuse the whole table.
+const longestInterface = 15
+
+// ports returns the NICs that have the firewall and a bridge of their own.
+func (g Guest) ports() (list []NIC) {
+	for _, n := range g.NICs {
+		if n.Firewall && len(g.Port(n)) <= longestInterface {
+			list = append(list, n)
+		}
+	}
+	return list
+}
 
 // filtered reports whether the guest's rules are in force.
 func (g Guest) filtered() bool { return option(g.Rules, "enable", "0") != "0" }

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,12 +39,29 @@ func newLogger(cluster *fw.Document) logger {
 		case "rate":
 			l.rate = value
 		case "burst":
-			// The kernel has no limit without a burst.
-			n, _ := strconv.Atoi(value)
-			l.burst = max(n, 1)
+			l.burst, _ = strconv.Atoi(value)
 		}
 	}
+	l.possible()
 	return logger{limit: &l}
+}
+
+// seconds of the units of a rate.
+var seconds = map[string]int{"second": 1, "minute": 60, "hour": 60 * 60, "day": 24 * 60 * 60}
+
+// possible brings a limit into what the kernel can count: ten thousandths of a
+// second between packets, of which a burst may take up 32 bits, and at most
+// 10,000 packets.
+func (l *limited) possible() {
+	const scale = 10000
+	count, unit, _ := strings.Cut(l.rate, "/")
+	n, err := strconv.Atoi(count)
+	if err != nil || n > scale*seconds[unit] {
+		n = scale * seconds[unit]
+	}
+	l.rate = strconv.Itoa(n) + "/" + unit
+	between := scale * seconds[unit] / n
+	l.burst = max(min(l.burst, scale, math.MaxUint32/between), 1)
 }
 
 // log appends a rule to chain, which has that name, that logs at a level the

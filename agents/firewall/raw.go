@@ -27,14 +27,17 @@ var helpers = []helper{
 	{"tftp", "udp", 69, true},
 }
 
+// fastest is the kernel's limit for rates, a second, and bursts.
+const fastest = 1000000
+
 // rawChains builds the rules that see packets before connection tracking does:
 // protection against floods of TCP connections, and helpers.
 func rawChains(host *fw.Document, family Family) map[string]Chain {
 	var c Chain
 	if option(host, "protection_synflood", "0") != "0" {
 		c.add(drop, protocol("tcp"), tcpStart, flood{
-			rate:  max(number(host, "protection_synflood_rate", 200), 1),
-			burst: max(number(host, "protection_synflood_burst", 1000), 1),
+			rate:  min(max(number(host, "protection_synflood_rate", 200), 1), fastest),
+			burst: min(max(number(host, "protection_synflood_burst", 1000), 1), fastest),
 		})
 	}
 	wanted := strings.FieldsFunc(option(host, "nf_conntrack_helpers", ""), func(r rune) bool {
@@ -42,7 +45,7 @@ func rawChains(host *fw.Document, family Family) map[string]Chain {
 	})
 	for _, h := range helpers {
 		if slices.Contains(wanted, h.name) && (h.ipv6 || family == IPv4) {
-			c.add(Target{Name: "CT", Options: "--helper " + h.name}, protocol(h.protocol), ports{dest, []portRange{{h.port, h.port}}})
+			c.add(Target{Name: "CT", Options: "--helper " + h.name}, protocol(h.protocol), portsAt(dest, portRange{h.port, h.port}))
 		}
 	}
 	if len(c) == 0 {

@@ -47,8 +47,8 @@ func compileSets(in *Input, p *problems) (sets []Set) {
 // addresses it may send from.
 func guestSets(in *Input, g Guest, p *problems, add func(uint32, string, []Member)) {
 	filters := map[string]bool{}
-	for _, n := range g.NICs {
-		if n.Firewall && g.filtersAddress(n) {
+	for _, n := range g.ports() {
+		if g.filtersAddress(n) {
 			filters[filterSet(n)] = true
 			add(g.VMID, filterSet(n), filterMembers(in, g, n))
 		}
@@ -144,11 +144,18 @@ func membersOf(list []netip.Prefix) (members []Member) {
 	return members
 }
 
-func setsOf(d *fw.Document) []fw.IPSet {
+// setsOf returns the sets of a document that may be missing. Of sets with one
+// name the first counts.
+func setsOf(d *fw.Document) (list []fw.IPSet) {
 	if d == nil {
 		return nil
 	}
-	return d.IPSets
+	for _, s := range d.IPSets {
+		if first, _ := d.IPSet(s.Name); first.Line == s.Line {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // linkLocalOf returns the link-local address that follows from a MAC address.

@@ -97,20 +97,20 @@ func quietChain(family Family, noise Target, critical ...Condition) (c Chain) {
 	for _, n := range smbNoise {
 		c.add(noise, n...)
 	}
-	c.add(drop, protocol("udp"), ports{dest, []portRange{{1900, 1900}}})
+	c.add(drop, protocol("udp"), portsAt(dest, portRange{1900, 1900}))
 	late := tcpStart
 	late.not = true
 	c.add(drop, protocol("tcp"), late)
-	c.add(drop, protocol("udp"), ports{source, []portRange{{53, 53}}})
+	c.add(drop, protocol("udp"), portsAt(source, portRange{53, 53}))
 	return c
 }
 
 // smbNoise is what Windows machines send to everybody around them.
 var smbNoise = [][]Condition{
-	{protocol("udp"), ports{dest, []portRange{{135, 135}, {445, 445}}}},
-	{protocol("udp"), ports{dest, []portRange{{137, 139}}}},
-	{protocol("udp"), ports{source, []portRange{{137, 137}}}, ports{dest, []portRange{{1024, 65535}}}},
-	{protocol("tcp"), ports{dest, []portRange{{135, 135}, {139, 139}, {445, 445}}}},
+	{protocol("udp"), portsAt(dest, portRange{135, 135}, portRange{445, 445})},
+	{protocol("udp"), portsAt(dest, portRange{137, 139})},
+	{protocol("udp"), portsAt(source, portRange{137, 137}), portsAt(dest, portRange{1024, 65535})},
+	{protocol("tcp"), portsAt(dest, portRange{135, 135}, portRange{139, 139}, portRange{445, 445})},
 }
 
 // badFlags are combinations of flags that scanners send and TCP never does.
@@ -125,7 +125,7 @@ func flagsChain() (c Chain) {
 	for _, f := range badFlags {
 		c.add(follow(chainFlagsLog), protocol("tcp"), f)
 	}
-	c.add(follow(chainFlagsLog), protocol("tcp"), ports{source, []portRange{{0, 0}}}, tcpStart)
+	c.add(follow(chainFlagsLog), protocol("tcp"), portsAt(source, portRange{0, 0}), tcpStart)
 	return c
 }
 

@@ -18,7 +18,11 @@ const resolvePatience = time.Second
 
 // services are what members of the cluster offer each other: changes and joins
 // by streams, gossip by both.
-var services = []firewall.Service{{Protocol: "tcp", First: 5405, Last: 5406}, {Protocol: "udp", First: 5405, Last: 5406}}
+var services = []firewall.Service{
+	{Protocol: "tcp", First: 5405, Last: 5405, Joining: true},
+	{Protocol: "tcp", First: 5406, Last: 5406},
+	{Protocol: "udp", First: 5405, Last: 5406},
+}
 
 // node reads corosync.conf and asks for the machine's addresses.
 func (r *Reader) node() (n firewall.Node, err error) {
