@@ -20,6 +20,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,7 +175,7 @@ func (m *Mount) options() *fuse.MountOptions {
 		MaxBackground:      64,
 		Logger:             log.New(io.Discard, "", 0),
 		PanicHandler: func(v any) fuse.Status {
-			m.cfg.Log.Error("request failed", "err", fmt.Errorf("panic: %v", v))
+			m.cfg.Log.Error("request failed", "err", fmt.Errorf("panic: %v", v), "stack", string(debug.Stack()))
 			return fuse.EIO
 		},
 	}
