@@ -177,10 +177,13 @@ func TestUse(t *testing.T) {
 }
 
 func TestConfigs(t *testing.T) {
-	all, _ := ParseConfigs("nfs: nas\n\tserver 192.0.2.1\n\texport /x\n\tnodes a,b\n\tcontent images,iso\n\n" +
+	all, warnings := ParseConfigs("nfs: broken\n\tserver x\n\tpath /x\n\nnfs: nas\n\tpath /mnt/pve/nas\n\tserver 192.0.2.1\n\texport /x\n\tnodes a,b\n\tcontent images,iso\n\n" +
 		"dir: dd\n\tpath /d\n\tdisable\n\tcontent-dirs iso=my/isos\n\tmax-protected-backups 9\n\nfuture: ff\n\tkey value\n")
+	if len(warnings) != 1 || !strings.Contains(strings.Join(warnings, ""), "line 4 (skip section 'broken')") {
+		t.Errorf("%q", warnings)
+	}
 	if len(all) != 4 || all[0].ID != "local" {
-		t.Fatalf("%+v", all)
+		t.Fatalf("%v %q", len(all), warnings)
 	}
 	nas, d := all[1], all[2]
 	if nas.Path() != "/mnt/pve/nas" || !nas.Shared() || nas.OnNode("c") || !nas.OnNode("b") || !nas.Enabled() {
