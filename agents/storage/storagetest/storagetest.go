@@ -1,0 +1,316 @@
+// Package storagetest is the conformance suite of storage plugins, and a plugin
+// that keeps everything in memory.
+//
+// It owns what every type of storage promises, ability by ability: a type that
+// lacks one is not asked for it. It never looks behind the contract, so a type
+// passes with real disks, in memory or in a simulation alike.
+package storagetest
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"etcpve/agents/storage"
+)
+
+// A Subject is a type of storage to be tested, with an empty storage.
+type Subject struct {
+	Plugin storage.Plugin
+	Config *storage.Config
+	Format string // of the volumes to be made
+	Limit  bool   // volumes have a size that is kept
+	Fixed  bool   // volumes cannot grow
+
+	// Write and Read change and return the content of a volume, for types whose
+	// volumes really keep some. They may be nil.
+	Write func(t *testing.T, path string, content byte)
+	Read  func(t *testing.T, path string) byte
+}
+
+// Sizes of volumes: what every type can do without rounding.
+const (
+	size = 8 << 20
+	more = 16 << 20
+)
+
+// Run tests a type.
+func Run(t *testing.T, s Subject) {
+	for _, promise := range []struct {
+		name string
+		test func(Subject, *testing.T)
+	}{
+		{"ActivatingTwiceIsHarmless", Subject.activates},
+		{"ForeignNamesAreRefused", Subject.refusesNames},
+		{"VolumesAreListedUntilFreed", Subject.listsVolumes},
+		{"LowestFreeNameIsUsed", Subject.namesVolumes},
+		{"VolumesOnlyGrow", Subject.resizes},
+		{"RollbackBringsContentBack", Subject.rollsBack},
+		{"BasesOutliveTheirClones", Subject.clones},
+		{"StreamsCarryContent", Subject.streams},
+	} {
+		t.Run(promise.name, func(t *testing.T) { promise.test(s, t) })
+	}
+}
+
+func (s Subject) activates(t *testing.T) {
+	for range 2 {
+		if err := s.Plugin.Activate(t.Context(), s.Config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, err := s.Plugin.Status(t.Context(), s.Config)
+	if err != nil || status.Total <= 0 || status.Used < 0 || status.Used > status.Total || status.Available > status.Total {
+		t.Errorf("status %+v, %v", status, err)
+	}
+}
+
+func (s Subject) refusesNames(t *testing.T) {
+	for _, name := range []string{"", "/etc/passwd", "../vm-100-disk-0", "no such form", "100/../../x.raw", "vm-100-disk-0/../x"} {
+		if v, err := s.Plugin.Parse(name); err == nil {
+			t.Errorf("%q is taken for %+v", name, v)
+		}
+	}
+}
+
+// alloc creates a volume that is freed in the end, if it still is there.
+func (s Subject) alloc(t *testing.T, vmid uint32) storage.Volume {
+	t.Helper()
+	r := storage.Request{VMID: vmid, Format: s.Format}
+	if s.Limit {
+		r.Bytes = size
+	}
+	name, err := s.Plugin.Alloc(t.Context(), s.Config, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.parse(t, name)
+}
+
+func (s Subject) parse(t *testing.T, name string) storage.Volume {
+	t.Helper()
+	v, err := s.Plugin.Parse(name)
+	if err != nil || v.Name != name {
+		t.Fatalf("%q is taken for %+v, %v", name, v, err)
+	}
+	return v
+}
+
+func (s Subject) free(t *testing.T, volumes ...storage.Volume) {
+	t.Helper()
+	for _, v := range volumes {
+		if err := s.Plugin.Free(t.Context(), s.Config, v); err != nil {
+			t.Errorf("free %s: %v", v.Name, err)
+		}
+	}
+	if names := s.names(t, 0); len(names) > 0 {
+		t.Errorf("left over: %q", names)
+	}
+}
+
+func (s Subject) names(t *testing.T, vmid uint32) (names []string) {
+	t.Helper()
+	all, err := s.Plugin.List(t.Context(), s.Config, storage.Query{Content: storage.Images, VMID: vmid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range all {
+		names = append(names, i.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (s Subject) path(t *testing.T, v storage.Volume) string {
+	t.Helper()
+	path, err := s.Plugin.Path(s.Config, v, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (s Subject) listsVolumes(t *testing.T) {
+	a, b := s.alloc(t, 100), s.alloc(t, 101)
+	if a.VMID != 100 || a.Format != s.Format || a.IsBase || a.Content != storage.Images || s.path(t, a) == s.path(t, b) {
+		t.Errorf("%+v, %+v", a, b)
+	}
+	if names := s.names(t, 0); !slices.Equal(names, []string{a.Name, b.Name}) {
+		t.Errorf("all: %q", names)
+	}
+	if names := s.names(t, 101); !slices.Equal(names, []string{b.Name}) {
+		t.Errorf("of 101: %q", names)
+	}
+	all, err := s.Plugin.List(t.Context(), s.Config, storage.Query{Content: storage.Rootdir, VMID: 100, Containers: func(uint32) bool { return true }})
+	if err != nil || len(all) != 1 || all[0].Content != storage.Rootdir || all[0].VMID != 100 || all[0].Format != s.Format || s.Limit && all[0].Size != size {
+		t.Errorf("%+v, %v", all, err)
+	}
+	s.free(t, a, b)
+	if err := s.Plugin.Free(t.Context(), s.Config, a); err == nil {
+		t.Error("a volume that is gone was freed")
+	}
+}
+
+func (s Subject) namesVolumes(t *testing.T) {
+	a, b := s.alloc(t, 100), s.alloc(t, 100)
+	if err := s.Plugin.Free(t.Context(), s.Config, a); err != nil {
+		t.Fatal(err)
+	}
+	again := s.alloc(t, 100)
+	if again.Name != a.Name || again.Name == b.Name {
+		t.Errorf("%s after %s was freed", again.Name, a.Name)
+	}
+	if _, err := s.Plugin.Alloc(t.Context(), s.Config, storage.Request{VMID: 100, Format: s.Format, Name: b.File}); err == nil {
+		t.Errorf("%s exists twice", b.File)
+	}
+	s.free(t, b, again)
+}
+
+func (s Subject) resizes(t *testing.T) {
+	r, can := s.Plugin.(storage.Resizer)
+	z, knows := s.Plugin.(storage.Sizer)
+	if !can || !knows || !s.Limit || s.Fixed {
+		t.Skip("volumes cannot grow")
+	}
+	v := s.alloc(t, 100)
+	if err := r.Resize(t.Context(), s.Config, v, more); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := z.Size(t.Context(), s.Config, v); err != nil || got != more {
+		t.Errorf("size %d, %v", got, err)
+	}
+	if err := r.Resize(t.Context(), s.Config, v, size); err == nil {
+		t.Error("the volume shrank")
+	}
+	s.free(t, v)
+}
+
+// has reports whether a volume of the subject has an ability.
+func (s Subject) has(ability string, v storage.Volume) bool {
+	f, ok := s.Plugin.(storage.Featured)
+	return ok && f.Features().Has(ability, v, "")
+}
+
+func (s Subject) rollsBack(t *testing.T) {
+	sn, can := s.Plugin.(storage.Snapshotter)
+	v := s.alloc(t, 100)
+	defer s.free(t, v)
+	if !can || !s.has("snapshot", v) {
+		if can {
+			if err := sn.Snapshot(t.Context(), s.Config, v, "one"); err == nil {
+				t.Error("a snapshot was made that the type says it cannot make")
+			}
+		}
+		t.Skip("no snapshots")
+	}
+	step := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	path := s.path(t, v)
+	s.write(t, path, 1)
+	step("snapshot", sn.Snapshot(t.Context(), s.Config, v, "one"))
+	s.write(t, path, 2)
+	step("rollback", sn.Rollback(t.Context(), s.Config, v, "one"))
+	s.expect(t, path, 1)
+	if err := sn.Rollback(t.Context(), s.Config, v, "none"); err == nil {
+		t.Error("rolled back to a snapshot that does not exist")
+	}
+	s.expect(t, path, 1)
+	step("delete", sn.DeleteSnapshot(t.Context(), s.Config, v, "one"))
+	if err := sn.Rollback(t.Context(), s.Config, v, "one"); err == nil {
+		t.Error("rolled back to a snapshot that was removed")
+	}
+}
+
+func (s Subject) write(t *testing.T, path string, content byte) {
+	t.Helper()
+	if s.Write != nil {
+		s.Write(t, path, content)
+	}
+}
+
+func (s Subject) expect(t *testing.T, path string, content byte) {
+	t.Helper()
+	if s.Read == nil {
+		return
+	}
+	if got := s.Read(t, path); got != content {
+		t.Errorf("%s: content %d; want %d", path, got, content)
+	}
+}
+
+func (s Subject) clones(t *testing.T) {
+	c, can := s.Plugin.(storage.Cloner)
+	v := s.alloc(t, 100)
+	if !can || !s.has("template", v) {
+		s.free(t, v)
+		t.Skip("no bases")
+	}
+	s.write(t, s.path(t, v), 7)
+	if _, err := c.Clone(t.Context(), s.Config, v, 101, ""); err == nil {
+		t.Error("cloned a volume that is no base")
+	}
+	name, err := c.CreateBase(t.Context(), s.Config, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := s.parse(t, name)
+	if !base.IsBase || base.VMID != 100 {
+		t.Errorf("base: %+v", base)
+	}
+	if !s.has("clone", base) {
+		s.free(t, base)
+		t.Skip("no linked clones")
+	}
+	name, err = c.Clone(t.Context(), s.Config, base, 101, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone := s.parse(t, name)
+	if clone.VMID != 101 || clone.IsBase || !slices.Contains(s.names(t, 101), name) {
+		t.Errorf("clone: %+v among %q", clone, s.names(t, 101))
+	}
+	if clone.Format == s.Format {
+		s.expect(t, s.path(t, clone), 7)
+	}
+	if err := s.Plugin.Free(t.Context(), s.Config, base); err == nil {
+		t.Error("a base was freed that a clone stands on")
+	}
+	s.free(t, clone, base)
+}
+
+func (s Subject) streams(t *testing.T) {
+	e, can := s.Plugin.(storage.Exporter)
+	if !can || s.Write == nil {
+		t.Skip("no streams")
+	}
+	format := map[string]string{"subvol": "tar+size"}[s.Format]
+	if format == "" {
+		format = "raw+size"
+	}
+	v := s.alloc(t, 100)
+	s.write(t, s.path(t, v), 9)
+	var stream bytes.Buffer
+	if err := e.Export(t.Context(), s.Config, v, format, "", &stream); err != nil {
+		t.Fatal(err)
+	}
+	target := s.alloc(t, 101)
+	if err := e.Import(t.Context(), s.Config, target, format, bytes.NewReader(stream.Bytes())); err == nil {
+		t.Error("an existing volume was overwritten")
+	}
+	if err := s.Plugin.Free(t.Context(), s.Config, target); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Import(t.Context(), s.Config, target, format, bytes.NewReader(stream.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(t, s.path(t, target), 9)
+	if err := e.Import(t.Context(), s.Config, v, "zfs", &stream); err == nil || errors.Is(err, storage.ErrOffline) {
+		t.Errorf("a stream of another type was taken: %v", err)
+	}
+	s.free(t, v, target)
+}
