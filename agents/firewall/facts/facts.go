@@ -14,12 +14,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"etcpve/agents/firewall"
 	fw "etcpve/cfs/format/firewall"
 	"etcpve/cfs/format/text"
-	"etcpve/cfs/layout"
 )
 
 // A Reader reads the facts of one node. It may be used by one goroutine at a
@@ -86,6 +86,10 @@ func (r *Reader) Read() (f Facts, err error) {
 	return f, errors.Join(err, e)
 }
 
+// networkFile matches the rule files of virtual networks: their names become
+// those of bridges and of chains.
+var networkFile = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,7}\.fw$`)
+
 // ruleFiles returns the rule files of a directory.
 func (r *Reader) ruleFiles(dir string) (names []string) {
 	entries, err := os.ReadDir(filepath.Join(r.Tree, dir))
@@ -93,7 +97,7 @@ func (r *Reader) ruleFiles(dir string) (names []string) {
 		return nil
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".fw") && !layout.IsTemporary(e.Name()) {
+		if networkFile.MatchString(e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

@@ -96,8 +96,9 @@ func nicOf(number int, value string) (firewall.NIC, bool) {
 				n.Addresses = append(n.Addresses, a)
 			}
 		default:
-			if _, err := net.ParseMAC(p.Value); err == nil && n.MAC == "" {
-				n.MAC = p.Value
+			// In the one form that the kernel's tools take.
+			if mac, err := net.ParseMAC(p.Value); err == nil && len(mac) == 6 && n.MAC == "" {
+				n.MAC = strings.ToUpper(mac.String())
 			}
 		}
 	}

@@ -65,6 +65,30 @@ func (d *Driver) Observe(ctx context.Context) (State, error) {
 	return s, nil
 }
 
+// Carry carries out a plan. Where an action fails, what relies on it is left
+// out: all else if IP sets are missing, or the rest of that table. One family
+// that cannot be had never keeps the rules of the others away.
+func (d *Driver) Carry(ctx context.Context, plan []Action) error {
+	var failures []error
+	broken := map[Key]bool{}
+	for _, a := range plan {
+		table := Key{a.family, a.table}
+		if broken[table] {
+			continue
+		}
+		err := d.Apply(ctx, a)
+		if err == nil {
+			continue
+		}
+		failures = append(failures, fmt.Errorf("%s: %w", a, err))
+		if a.kind == restoreSets {
+			break
+		}
+		broken[table] = true
+	}
+	return errors.Join(failures...)
+}
+
 // Apply carries out one action of a plan.
 func (d *Driver) Apply(ctx context.Context, a Action) error {
 	switch a.kind {
@@ -156,13 +180,11 @@ func (d *Driver) settings() map[string]string {
 	return found
 }
 
-func (d *Driver) writeSettings(list []firewall.Setting) error {
+func (d *Driver) writeSettings(list []firewall.Setting) (err error) {
 	for _, s := range list {
-		if err := os.WriteFile(filepath.Join(d.sys(), s.Name), []byte(s.Value), 0o644); err != nil {
-			return err
-		}
+		err = errors.Join(err, os.WriteFile(filepath.Join(d.sys(), s.Name), []byte(s.Value), 0o644))
 	}
-	return nil
+	return err
 }
 
 func (d *Driver) sys() string {

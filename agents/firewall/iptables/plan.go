@@ -40,9 +40,6 @@ func (a Action) String() string { return a.summary }
 // change in one transaction; a chain is hooked in when it is complete, and
 // unhooked before it goes. Chains of others are not touched.
 func Plan(want *firewall.Ruleset, have State) (plan []Action) {
-	if changed := changedSettings(want.Kernel, have.Settings); len(changed) > 0 {
-		plan = append(plan, Action{kind: writeSettings, settings: changed, summary: "settings: " + settingNames(changed)})
-	}
 	if script, n := setScript(want.Sets, have.Sets); n > 0 {
 		plan = append(plan, Action{kind: restoreSets, script: script, summary: fmt.Sprintf("ipset: %d written", n)})
 	}
@@ -51,6 +48,9 @@ func Plan(want *firewall.Ruleset, have State) (plan []Action) {
 	}
 	if script, n := staleSets(want.Sets, have.Sets); n > 0 {
 		plan = append(plan, Action{kind: restoreSets, script: script, summary: fmt.Sprintf("ipset: %d removed", n)})
+	}
+	if changed := changedSettings(want.Kernel, have.Settings); len(changed) > 0 {
+		plan = append(plan, Action{kind: writeSettings, settings: changed, summary: "settings: " + settingNames(changed)})
 	}
 	return plan
 }
@@ -63,9 +63,9 @@ type Key struct {
 
 // tableKeys are the tables that may hold chains of the firewall.
 var tableKeys = []Key{
-	{firewall.Bridge, "filter"},
 	{firewall.IPv4, "filter"}, {firewall.IPv6, "filter"},
 	{firewall.IPv4, "raw"}, {firewall.IPv6, "raw"},
+	{firewall.Bridge, "filter"},
 }
 
 // planTable unhooks, writes, then hooks.

@@ -132,16 +132,29 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer release()
 	ctx, cancel := context.WithCancel(ctx)
 	var logs sync.WaitGroup
-	logs.Go(func() {
-		// Packets are filtered whether or not the log can be read.
-		if err := (nflog.Logger{File: a.LogFile}).Run(ctx); err != nil {
-			a.Log.Warn("packets are not logged", "path", a.LogFile, "err", err)
-		}
-	})
+	logs.Go(func() { a.logPackets(ctx) })
 	err = a.Loop().Run(ctx)
 	cancel()
 	logs.Wait()
 	return err
+}
+
+// logRetry is when the packets' log is tried again that could not be read or
+// written.
+const logRetry = 30 * time.Second
+
+// logPackets writes the packets' log until ctx ends. Packets are filtered
+// whether or not that works.
+func (a *Agent) logPackets(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := (nflog.Logger{File: a.LogFile}).Run(ctx); err != nil {
+			a.Log.Warn("packets are not logged", "path", a.LogFile, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(logRetry):
+		}
+	}
 }
 
 // Desired is what the files ask for.
@@ -186,9 +199,14 @@ func (a *Agent) Observe(ctx context.Context, _ string) (Observed, error) {
 	a.mu.Lock()
 	o := a.known
 	a.mu.Unlock()
-	if o.rules != nil && time.Since(o.since) < trust {
+	if o.rules != nil && time.Since(o.since) < trust && a.Switch.Undisturbed() {
 		return o, nil
 	}
+	unlock, err := a.Switch.Lock(ctx)
+	if err != nil {
+		return Observed{}, err
+	}
+	defer unlock()
 	state, err := a.Driver.Observe(ctx)
 	return Observed{State: state, since: time.Now()}, err
 }
@@ -236,11 +254,8 @@ func (a *Agent) Apply(ctx context.Context, _ string, c Change) error {
 		return nil
 	}
 	a.remember(Observed{})
-	for _, action := range c.Actions {
-		// What is left of the plan relies on what comes before it.
-		if err := a.Driver.Apply(ctx, action); err != nil {
-			return fmt.Errorf("%s: %w", action, err)
-		}
+	if err := a.Driver.Carry(ctx, c.Actions); err != nil {
+		return err
 	}
 	a.remember(Observed{iptables.After(c.rules, c.before), time.Now(), c.rules})
 	return nil

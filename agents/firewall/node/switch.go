@@ -1,10 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -46,8 +48,15 @@ const lockPoll = 20 * time.Millisecond
 func (s Switch) Lock(ctx context.Context) (unlock func(), err error) {
 	for {
 		unlock, err := s.take("lock")
-		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) {
-			return unlock, err
+		if err == nil {
+			if err = os.WriteFile(s.lockFile(), s.self(), 0o600); err != nil {
+				unlock()
+				return nil, err
+			}
+			return unlock, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
@@ -55,6 +64,17 @@ func (s Switch) Lock(ctx context.Context) (unlock func(), err error) {
 		case <-time.After(lockPoll):
 		}
 	}
+}
+
+func (s Switch) lockFile() string { return filepath.Join(s.Dir, "lock") }
+
+func (s Switch) self() []byte { return strconv.AppendInt(nil, int64(os.Getpid()), 10) }
+
+// Undisturbed reports whether this process was the last to hold the lock: then
+// no other changed the kernel's rules since.
+func (s Switch) Undisturbed() bool {
+	last, err := os.ReadFile(s.lockFile())
+	return err == nil && bytes.Equal(last, s.self())
 }
 
 // Running reports whether an agent is at work.
