@@ -61,6 +61,11 @@ install: build
 	install bin/pmxcfs bin/pveagent $(DESTDIR)$(PREFIX)/bin
 	ln -sf pmxcfs $(DESTDIR)$(PREFIX)/bin/pvecm
 	for tool in $(TOOLS); do ln -sf pveagent $(DESTDIR)$(PREFIX)/bin/$$tool; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	for unit in contrib/systemd/*.service; do \
+		sed 's|/usr/local|$(PREFIX)|' $$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; \
+	done
+	install -m 644 contrib/completion/* $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	for page in man/*.[1-8]; do \
 		dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; install -d $$dir; install -m 644 $$page $$dir; \
 	done
