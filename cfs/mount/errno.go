@@ -20,6 +20,7 @@ var (
 	errRefused     = errors.New("content refused")
 	errVirtual     = errors.New("virtual file")
 	errReadOnly    = errors.New("virtual file cannot be written")
+	errHeld        = errors.New("still mounted in another namespace")
 	errOwner       = errors.New("owner and mode follow from the path")
 )
 

@@ -190,8 +190,13 @@ func (m *Mount) OnUnmount() {
 	close(m.done)
 }
 
-// Close unmounts and waits until every request is answered. A mount that is in
-// use is detached: those who use it see errors, and the name is free.
+// closePatience is for how long Close waits for the connection to end.
+const closePatience = 5 * time.Second
+
+// Close unmounts and waits until every request is answered. Whoever still uses
+// the mount sees errors, and nobody hangs on a file system that is gone: the
+// connection is ended by force, because a copy of the mount in some other
+// namespace would keep it alive.
 func (m *Mount) Close() error {
 	m.events.Close() // their readers wait for the next change
 	m.cancel()
@@ -200,30 +205,18 @@ func (m *Mount) Close() error {
 	select {
 	case <-m.done:
 	default:
-		err = unmount(m.cfg.Dir)
+		err = unix.Unmount(m.cfg.Dir, unix.MNT_FORCE|unix.MNT_DETACH)
 	}
-	m.work.Wait()
+	select {
+	case <-m.done:
+		m.work.Wait()
+	case <-time.After(closePatience): // the end of the process will end it
+		err = errors.Join(err, errHeld)
+	}
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", m.cfg.Dir, err)
 	}
 	return nil
-}
-
-// unmountPatience is for how long a busy mount is given time to become free.
-const unmountPatience = 300 * time.Millisecond
-
-// unmount takes the mount away, by force if it stays busy: that ends the
-// connection, so that nobody hangs on a file system that is gone.
-func unmount(dir string) error {
-	for deadline := time.Now().Add(unmountPatience); ; time.Sleep(10 * time.Millisecond) {
-		err := unix.Unmount(dir, 0)
-		if !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH)
-		}
-	}
 }
 
 // SetDebug is part of the server's contract and has no use here.

@@ -11,7 +11,6 @@ import (
 	"etcpve/cfs/tree"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 )
 
 // createNow commits an empty file that must not exist yet.
@@ -52,14 +51,13 @@ func (m *Mount) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 		return nil, fuse.EBADF
 	}
 	if h.stream != nil {
-		n, ok := h.stream.Read(cancel, buf[:min(len(buf), int(in.Size))], in.Flags&unix.O_NONBLOCK == 0)
-		switch {
-		case ok:
-			return fuse.ReadResultData(buf[:n]), fuse.OK
-		case in.Flags&unix.O_NONBLOCK != 0:
-			return nil, fuse.EAGAIN
+		// Waiting is right even with O_NONBLOCK: the kernel cannot be told when
+		// there is something to read, and many runtimes set the flag by themselves.
+		n, ok := h.stream.Read(cancel, buf[:min(len(buf), int(in.Size))])
+		if !ok {
+			return nil, fuse.EINTR
 		}
-		return nil, fuse.EINTR
+		return fuse.ReadResultData(buf[:n]), fuse.OK
 	}
 	h.mu.Lock()
 	m.adopt(h)

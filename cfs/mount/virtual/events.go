@@ -131,9 +131,9 @@ func (r *Reader) skip(until uint64) {
 }
 
 // Read fills b with lines and returns how many bytes; 0 means that the stream
-// has ended. It waits for the first byte until cancel is closed, or not at all
-// if wait is false; then it returns ok = false.
-func (r *Reader) Read(cancel <-chan struct{}, b []byte, wait bool) (n int, ok bool) {
+// has ended. It waits for the first byte until cancel is closed; then it returns
+// ok = false.
+func (r *Reader) Read(cancel <-chan struct{}, b []byte) (n int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
@@ -143,11 +143,8 @@ func (r *Reader) Read(cancel <-chan struct{}, b []byte, wait bool) (n int, ok bo
 			r.ahead = r.ahead[n:]
 			return n, true
 		}
-		switch {
-		case closed:
+		if closed {
 			return 0, true
-		case !wait:
-			return 0, false
 		}
 		select {
 		case <-news:
