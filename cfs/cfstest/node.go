@@ -25,7 +25,9 @@ type Node struct {
 
 	ctx     context.Context // of everything that runs
 	stop    context.CancelFunc
-	running sync.WaitGroup
+	retire  context.CancelFunc // ends the consensus, which may hand over meanwhile
+	order   sync.WaitGroup     // the consensus
+	running sync.WaitGroup     // the rest
 	mu      sync.Mutex // guards err
 	err     error
 }
@@ -49,9 +51,10 @@ func StartMember(ctx context.Context, path string, opt database.Options, group c
 		return nil, errors.Join(err, n.Database.Close())
 	}
 	n.ctx, n.stop = context.WithCancel(ctx)
-	for _, run := range []func(context.Context) error{n.Consensus.Run, n.Database.Run} {
-		n.running.Go(func() { n.note(run(n.ctx)) })
-	}
+	member, retire := context.WithCancel(n.ctx)
+	n.retire = retire
+	n.order.Go(func() { n.note(n.Consensus.Run(member)) })
+	n.running.Go(func() { n.note(n.Database.Run(n.ctx)) })
 	if !group.Join {
 		err = n.WaitApplied(ctx, n.Database.Recovered().Last)
 	}
@@ -100,14 +103,19 @@ func (n *Node) Do(ctx context.Context, c *command.Command) error {
 // Halt ends the node without completing its database, as a crash would.
 func (n *Node) Halt() error {
 	n.stop()
+	n.order.Wait()
 	n.running.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.err
 }
 
-// Stop ends the node cleanly.
-func (n *Node) Stop() error { return errors.Join(n.Halt(), n.Database.Close()) }
+// Stop ends the node cleanly: a leader hands its duty over first.
+func (n *Node) Stop() error {
+	n.retire()
+	n.order.Wait()
+	return errors.Join(n.Halt(), n.Database.Close())
+}
 
 func (n *Node) note(err error) {
 	n.mu.Lock()

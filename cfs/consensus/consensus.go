@@ -28,9 +28,6 @@ import (
 const (
 	TickEvery     = 100 * time.Millisecond
 	electionTicks = 5 // randomized up to twice as much
-	// leaderlessTicks is how long a group that has lost its leader still counts
-	// as quorate: an election takes less when there is a majority.
-	leaderlessTicks = 10
 	// repeatTicks is after how long a proposal without a result is made again.
 	repeatTicks = 10
 )
@@ -68,10 +65,10 @@ type Storage interface {
 
 // Applier carries out what was agreed on. Its methods are called by one goroutine.
 type Applier interface {
-	// Apply carries out entries in order and returns a result for each.
-	Apply(entries []command.Entry) ([]tree.Result, []tree.Change, error)
-	// SetMembers notes the members as of the entry applied last.
-	SetMembers(members []byte)
+	// Apply carries out entries in order and returns a result for each. members,
+	// if not nil, are the members from the last of the entries on; what is kept
+	// of the two never disagrees.
+	Apply(entries []command.Entry, members []byte) ([]tree.Result, []tree.Change, error)
 	// Bootstrap makes the present state the beginning of a new group.
 	Bootstrap(members []byte) error
 	Snapshot() (command.Snapshot, error)
@@ -97,6 +94,9 @@ type Options struct {
 	// Join waits for a group to send its state; otherwise a node that has no
 	// group yet forms one of its own.
 	Join bool
+	// Alone makes the group one of this node only, whatever was stored: the way
+	// out when a majority is gone for good.
+	Alone bool
 	// Ticks replaces the clock: one value every TickEvery.
 	Ticks <-chan time.Time
 	// Changes is told what was applied, in order, from the goroutine that
@@ -121,10 +121,13 @@ type Node struct {
 	reports   chan report
 	stopped   chan struct{}
 
-	pending    map[uint64]*proposal
-	ticks      uint64
-	leaderless int
-	onAlone    func(bool) // the group has become one of one, or is no more
+	pending   map[uint64]*proposal
+	proposed  uint64 // number of proposals taken so far
+	ticks     uint64
+	silent    uint64            // ticks since the last sign of a majority
+	heard     map[uint64]uint64 // tick of the last message of each node
+	snapshots map[uint64]uint64 // tick at which a snapshot counts as lost, by receiver
+	onAlone   func(bool)        // the group has become one of one, or is no more
 
 	status atomic.Pointer[Status]
 }
@@ -142,7 +145,9 @@ type proposal struct {
 	id     uint64
 	data   []byte               // a command, or
 	change *raftpb.ConfChangeV2 // a change of the members
+	number uint64               // rises with each proposal of this node
 	made   uint64               // tick of the last attempt
+	handed bool                 // to a leader, or on the way to one
 	done   chan outcome         // has room for the one result
 	ctx    context.Context
 }
@@ -171,6 +176,9 @@ func New(opt Options) (*Node, error) {
 		reports:   make(chan report, 64),
 		stopped:   make(chan struct{}),
 		pending:   map[uint64]*proposal{},
+		heard:     map[uint64]uint64{},
+		snapshots: map[uint64]uint64{},
+		silent:    quorumTicks,
 	}
 	if opt.Storage.Recovered().Base == 0 && !opt.Join {
 		if err := opt.Applier.Bootstrap(encodeMembers(&raftpb.ConfState{Voters: []uint64{opt.ID}})); err != nil {
@@ -183,6 +191,9 @@ func New(opt Options) (*Node, error) {
 	n.members = &raftpb.ConfState{}
 	if err := proto.Unmarshal(r.Members, n.members); err != nil {
 		return nil, fmt.Errorf("consensus: stored members: %w", err)
+	}
+	if opt.Alone {
+		n.members = &raftpb.ConfState{Voters: []uint64{opt.ID}}
 	}
 	n.window = newWindow(opt.Storage, opt.Applier, n.hard, n.members, r)
 	var err error
@@ -207,7 +218,8 @@ func (n *Node) Quorate() bool { return n.status.Load().Quorate }
 func (n *Node) Status() Status { return *n.status.Load() }
 
 // Propose has c carried out by the whole group and returns its result once this
-// node has applied it. After an error of ctx the change may still happen.
+// node has applied it. After ErrNoQuorum, unless it is ErrUncertain, the change
+// does not happen; after ErrUncertain, ErrStopped or an error of ctx it still may.
 func (n *Node) Propose(ctx context.Context, c *command.Command) (tree.Result, error) {
 	if c.ID == 0 {
 		identified := *c

@@ -3,7 +3,6 @@ package consensus
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,7 +15,8 @@ import (
 )
 
 // Run drives the node until ctx ends or its storage fails. After an error nothing
-// more is acknowledged.
+// more is acknowledged. A leader hands its duty over before it returns, for which
+// messages must be carried a little longer than ctx lasts.
 func (n *Node) Run(ctx context.Context) error {
 	defer close(n.stopped)
 	ticks := n.opt.Ticks
@@ -38,14 +38,28 @@ func (n *Node) Run(ctx context.Context) error {
 			return fmt.Errorf("consensus: %w", err)
 		}
 	}
+	return n.drive(ctx.Done(), ticks)
+}
+
+// drive is the loop of Run.
+func (n *Node) drive(stop <-chan struct{}, ticks <-chan time.Time) error {
+	var deadline <-chan time.Time // of the hand-over
 	for {
 		for n.raft.HasReady() {
 			if err := n.handle(n.raft.Ready()); err != nil {
 				return fmt.Errorf("consensus: %w", err)
 			}
 		}
+		if deadline != nil && n.succeeded() {
+			return nil
+		}
 		select {
-		case <-ctx.Done():
+		case <-stop:
+			if !n.handOver() {
+				return nil
+			}
+			stop, deadline = nil, time.After(handOverWithin)
+		case <-deadline:
 			return nil
 		case p := <-n.proposals:
 			n.proposeWith(p)
@@ -73,8 +87,14 @@ func (n *Node) alone() bool { return n.electsItself() && len(n.members.GetLearne
 // them all.
 func (n *Node) proposeWith(p *proposal) {
 	for size, count := 0, 1; ; count++ {
-		n.pending[p.id] = p
-		n.attempt(p)
+		if n.quorate() {
+			n.proposed++
+			p.number = n.proposed
+			n.pending[p.id] = p
+			n.attempt(p)
+		} else {
+			p.done <- outcome{err: ErrNoQuorum}
+		}
 		if size += len(p.data); size >= batchBytes || count >= batchProposals {
 			return
 		}
@@ -86,38 +106,10 @@ func (n *Node) proposeWith(p *proposal) {
 	}
 }
 
-// attempt hands a proposal to Raft. If there is no leader just now, it is made
-// again when there is one.
-func (n *Node) attempt(p *proposal) {
-	p.made = n.ticks
-	var err error
-	if p.change != nil {
-		err = n.raft.ProposeConfChange(p.change)
-	} else {
-		err = n.raft.Propose(p.data)
-	}
-	if err != nil && !errors.Is(err, raft.ErrProposalDropped) {
-		n.finish(p.id, outcome{err: fmt.Errorf("consensus: propose: %w", err)})
-	}
-}
-
 func (n *Node) finish(id uint64, o outcome) {
 	if p, ok := n.pending[id]; ok {
 		delete(n.pending, id)
 		p.done <- o
-	}
-}
-
-// repeat makes proposals again whose message may have died with a leader or on
-// the way. The tree knows their IDs and applies each once.
-func (n *Node) repeat(after uint64) {
-	for id, p := range n.pending {
-		switch {
-		case p.ctx.Err() != nil:
-			delete(n.pending, id)
-		case n.ticks-p.made >= after:
-			n.attempt(p)
-		}
 	}
 }
 
@@ -126,6 +118,7 @@ func (n *Node) step(m *raftpb.Message) {
 	if err := n.raft.Step(m); err != nil {
 		n.log.Debug("message refused", "node", m.GetFrom(), "err", err)
 	}
+	n.hear(m)
 }
 
 // hasLost reports whether a leader believes that this node has an entry which it
@@ -140,6 +133,7 @@ func (n *Node) tell(r report) {
 		n.raft.ReportUnreachable(r.to)
 		return
 	}
+	delete(n.snapshots, r.to)
 	status := raft.SnapshotFailure
 	if r.arrived {
 		status = raft.SnapshotFinish
@@ -150,16 +144,8 @@ func (n *Node) tell(r report) {
 func (n *Node) tick() {
 	n.ticks++
 	n.raft.Tick()
-	if n.raft.BasicStatus().Lead == raft.None {
-		n.leaderless++
-	}
-	if n.leaderless == leaderlessTicks {
-		for id := range n.pending {
-			n.finish(id, outcome{err: ErrNoQuorum})
-		}
-		n.publishStatus(n.status.Load().Applied)
-		n.log.Warn("quorum lost")
-	}
+	n.missSnapshots()
+	n.listen()
 	n.repeat(repeatTicks)
 }
 
@@ -167,21 +153,18 @@ func (n *Node) tick() {
 // What was on disk before this round is applied first, so that a sync does not
 // delay it.
 func (n *Node) handle(rd raft.Ready) error {
-	leads := n.raft.BasicStatus().RaftState == raft.StateLeader
-	if leads {
+	early := n.leads() && !n.newTerm(rd)
+	if early {
 		n.send(rd.Messages) // a leader's followers write while it does
 	}
-	before := slices.IndexFunc(rd.CommittedEntries, func(e *raftpb.Entry) bool { return e.GetIndex() > n.saved })
-	if before < 0 {
-		before = len(rd.CommittedEntries)
-	}
+	before := n.durable(rd)
 	if err := n.apply(rd.CommittedEntries[:before]); err != nil {
 		return err
 	}
 	if err := n.save(rd); err != nil {
 		return err
 	}
-	if !leads {
+	if !early {
 		n.send(rd.Messages)
 	}
 	if err := n.apply(rd.CommittedEntries[before:]); err != nil {
@@ -190,6 +173,24 @@ func (n *Node) handle(rd raft.Ready) error {
 	n.raft.Advance(rd)
 	n.notice(rd)
 	return nil
+}
+
+// newTerm reports whether a round brings a term or a vote that is not on disk yet.
+func (n *Node) newTerm(rd raft.Ready) bool {
+	return rd.HardState != nil && (rd.HardState.GetTerm() != n.hard.Term || rd.HardState.GetVote() != n.hard.Vote)
+}
+
+// durable returns how many of the committed entries of a round are on disk. An
+// entry that the round replaces is there, but not as it was committed.
+func (n *Node) durable(rd raft.Ready) int {
+	last := n.saved
+	if len(rd.Entries) > 0 {
+		last = min(last, rd.Entries[0].GetIndex()-1)
+	}
+	if i := slices.IndexFunc(rd.CommittedEntries, func(e *raftpb.Entry) bool { return e.GetIndex() > last }); i >= 0 {
+		return i
+	}
+	return len(rd.CommittedEntries)
 }
 
 // save makes a round durable.
@@ -241,13 +242,13 @@ func (n *Node) apply(entries []*raftpb.Entry) error {
 			some = entries[:i+1]
 		}
 		entries = entries[len(some):]
-		list := stored(some)
-		results, changes, err := n.opt.Applier.Apply(list)
+		last := some[len(some)-1]
+		id, members, err := n.applyMembers(last)
 		if err != nil {
 			return err
 		}
-		last := some[len(some)-1]
-		id, err := n.applyMembers(last)
+		list := stored(some)
+		results, changes, err := n.opt.Applier.Apply(list, members)
 		if err != nil {
 			return err
 		}
@@ -266,18 +267,17 @@ func (n *Node) apply(entries []*raftpb.Entry) error {
 }
 
 // applyMembers carries out a change of the members, if e is one, and returns the
-// ID of its proposal.
-func (n *Node) applyMembers(e *raftpb.Entry) (id uint64, err error) {
+// ID of its proposal and who is a member from now on.
+func (n *Node) applyMembers(e *raftpb.Entry) (id uint64, members []byte, err error) {
 	if e.GetType() == raftpb.EntryNormal {
-		return 0, nil
+		return 0, nil, nil
 	}
 	cc := &raftpb.ConfChangeV2{}
 	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
-		return 0, fmt.Errorf("log index %d: members: %w", e.GetIndex(), err)
+		return 0, nil, fmt.Errorf("log index %d: members: %w", e.GetIndex(), err)
 	}
 	n.members = n.raft.ApplyConfChange(cc)
 	n.window.members = n.members
-	n.opt.Applier.SetMembers(encodeMembers(n.members))
 	if n.onAlone != nil {
 		n.onAlone(n.alone())
 	}
@@ -285,17 +285,19 @@ func (n *Node) applyMembers(e *raftpb.Entry) (id uint64, err error) {
 	if len(cc.GetContext()) == 8 {
 		id = binary.LittleEndian.Uint64(cc.GetContext())
 	}
-	return id, nil
+	return id, encodeMembers(n.members), nil
 }
 
-// notice reacts to a new leader.
+// notice reacts to a new leader, which a majority has elected, or to its loss.
 func (n *Node) notice(rd raft.Ready) {
 	if rd.SoftState == nil {
 		return
 	}
 	if rd.SoftState.Lead != raft.None {
-		n.leaderless = 0
-		n.publishStatus(n.status.Load().Applied)
+		n.silent = 0
+	}
+	n.publishStatus(n.status.Load().Applied)
+	if rd.SoftState.Lead != raft.None {
 		n.log.Info("leader known", "node", rd.SoftState.Lead, "term", n.hard.Term)
 		n.repeat(0)
 	}
@@ -311,19 +313,17 @@ func (n *Node) send(messages []*raftpb.Message) {
 			n.log.Error("message not sent", "node", m.GetTo(), "err", err)
 			continue
 		}
+		n.expectSnapshot(m, len(b))
 		n.opt.Transport.Send(m.GetTo(), b)
 	}
 }
 
-// publishStatus shows where the node stands. A group whose leader was lost a
-// moment ago counts as quorate until an election must have ended.
+// publishStatus shows where the node stands.
 func (n *Node) publishStatus(applied uint64) {
 	b := n.raft.BasicStatus()
-	old := n.status.Load()
-	quorate := b.Lead != raft.None || old != nil && old.Quorate && n.leaderless < leaderlessTicks
 	n.status.Store(&Status{
 		ID: n.opt.ID, Leader: b.Lead, Term: b.GetTerm(), Commit: b.GetCommit(), Applied: applied,
-		Voters: n.members.GetVoters(), Learners: n.members.GetLearners(), Quorate: quorate,
+		Voters: n.members.GetVoters(), Learners: n.members.GetLearners(), Quorate: n.quorate(),
 	})
 }
 

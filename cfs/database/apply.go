@@ -42,8 +42,9 @@ func (p *dirty) clear() { *p = dirty{entries: map[uint64]struct{}{}} }
 func (p *dirty) empty() bool { return !p.moved }
 
 // Apply carries out entries, which are in the log, and shows their effects to the
-// readers of the tree all at once. A result stands for each entry.
-func (d *Database) Apply(entries []command.Entry) (results []tree.Result, changes []tree.Change, err error) {
+// readers of the tree all at once. A result stands for each entry. members, if
+// not nil, are those of the group from the last of the entries on.
+func (d *Database) Apply(entries []command.Entry, members []byte) (results []tree.Result, changes []tree.Change, err error) {
 	if err := d.Err(); err != nil {
 		return nil, nil, err
 	}
@@ -74,6 +75,9 @@ func (d *Database) Apply(entries []command.Entry) (results []tree.Result, change
 	}
 	clean := d.dirty.empty()
 	d.remember(x, entries)
+	if members != nil {
+		d.applied.members = members
+	}
 	x.Publish()
 	if clean || d.crowded() {
 		d.wakeUp()
@@ -145,12 +149,4 @@ func (d *Database) preserve(inode uint64, c tree.Change) {
 	d.dirty.bases = append(d.dirty.bases, base{d.nextBase, c.Index, e.Data})
 	d.dirty.history = append(d.dirty.history, record{path: path, source: -d.nextBase, bytes: len(e.Data), time: e.Mtime})
 	d.dirty.bytes += len(e.Data)
-}
-
-// SetMembers notes the members of the group as of the entry that was applied last.
-func (d *Database) SetMembers(members []byte) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.applied.members = members
-	d.dirty.moved = true
 }

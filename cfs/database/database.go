@@ -56,9 +56,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Database is an open database and the tree that it holds. Append, Apply,
-// SetMembers and Install are called by one goroutine; everything else may be
-// called by any.
+// Database is an open database and the tree that it holds. Append, Apply
+// and Install are called by one goroutine; everything else may be called by any.
 type Database struct {
 	path string
 	opt  Options

@@ -52,7 +52,7 @@ func (b *bench) open() {
 	if r.Last > r.Applied {
 		entries, err := b.d.Entries(r.Applied+1, r.Last+1, 1<<30)
 		b.check(err)
-		_, _, err = b.d.Apply(entries)
+		_, _, err = b.d.Apply(entries, nil)
 		b.check(err)
 	}
 }
@@ -78,7 +78,7 @@ func (b *bench) run(list ...command.Command) uint64 {
 		entries = append(entries, command.Entry{Index: last, Term: 2, Data: c.Marshal()})
 	}
 	b.check(b.d.Append(command.HardState{Term: 2, Vote: 1, Commit: last}, entries))
-	results, _, err := b.d.Apply(entries)
+	results, _, err := b.d.Apply(entries, nil)
 	b.check(err)
 	for i, r := range results {
 		if r.Err != nil {

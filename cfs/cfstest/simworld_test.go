@@ -1,0 +1,409 @@
+package cfstest
+
+import (
+	"container/heap"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing/synctest"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"etcpve/cfs/command"
+	"etcpve/cfs/consensus"
+	"etcpve/cfs/tree"
+)
+
+// world is a cluster under virtual time: one seed decides everything. It runs in
+// a bubble of testing/synctest, one event after the other, and waits after each
+// until all goroutines rest.
+type world struct {
+	seed    uint64
+	random  *rand.Rand
+	broken  mutation
+	begun   time.Time
+	events  events
+	step    int64
+	trace   []byte // digest of all that happened
+	members map[uint64]*member
+	clients []*client
+	net     weather
+	quiet   bool // the faults are over
+
+	engine func(*member, *tree.Tree) (engine, error) // nil: memory
+
+	deeds        uint64
+	history      []porcupine.Operation
+	acknowledged map[uint64]uint64 // command → index
+	refused      map[uint64]deed
+	entries      map[uint64]committed // index → what every node applied there
+	applied      map[uint64]uint64    // command → index of its first entry
+	trees        map[uint64]uint64    // index → digest of the tree
+	leaders      map[uint64]uint64    // term → leader
+	failures     []string
+}
+
+// engine is where a node keeps its log and its tree.
+type engine interface {
+	consensus.Storage
+	consensus.Applier
+}
+
+type committed struct{ term, digest uint64 }
+
+// weather is what the network does to messages.
+type weather struct {
+	lose, double int // in 1000
+	slow         time.Duration
+	cut          map[[2]uint64]bool // from, to
+}
+
+// member is a machine: its disk outlives its power.
+type member struct {
+	id    uint64
+	disk  *plates
+	run   *incarnation // nil: without power
+	fresh bool         // has lost its disk and stays silent
+	held  time.Duration
+}
+
+// state of an incarnation.
+type state uint8
+
+const (
+	running state = iota
+	leaving       // was asked to stop
+	dead
+)
+
+// incarnation is one run of a node's daemon.
+type incarnation struct {
+	w      *world
+	id     uint64
+	node   *consensus.Node
+	tree   *tree.Tree
+	mem    *memory // nil with another engine
+	state  state
+	stop   context.CancelFunc
+	ticks  chan time.Time
+	out    []parcel // sent in this step
+	err    error
+	ended  bool
+	closer func()
+}
+
+// parcel is a message on its way.
+type parcel struct {
+	from, to uint64
+	body     []byte
+}
+
+// Send implements consensus.Transport.
+func (r *incarnation) Send(to uint64, message []byte) {
+	r.out = append(r.out, parcel{r.id, to, message})
+}
+
+// watched shows the world what a node applies.
+type watched struct {
+	engine
+	run *incarnation
+}
+
+func (a watched) Apply(entries []command.Entry, members []byte) ([]tree.Result, []tree.Change, error) {
+	results, changes, err := a.engine.Apply(entries, members)
+	if err == nil {
+		a.run.w.applies(a.run, entries)
+	}
+	return results, changes, err
+}
+
+// simEvent is something that will happen.
+type simEvent struct {
+	at    time.Duration
+	order int
+	do    func()
+}
+
+func newWorld(seed uint64, size int, broken mutation) *world {
+	w := &world{
+		seed: seed, random: rand.New(rand.NewPCG(seed, 1)), broken: broken, begun: time.Now(), members: map[uint64]*member{},
+		net: weather{slow: 3 * time.Millisecond, cut: map[[2]uint64]bool{}}, trace: make([]byte, 8),
+		acknowledged: map[uint64]uint64{}, refused: map[uint64]deed{}, entries: map[uint64]committed{},
+		applied: map[uint64]uint64{}, trees: map[uint64]uint64{}, leaders: map[uint64]uint64{},
+	}
+	for id := uint64(1); id <= uint64(size); id++ {
+		w.members[id] = &member{id: id, disk: &plates{}}
+	}
+	return w
+}
+
+func (w *world) now() time.Duration { return time.Since(w.begun) }
+
+func (w *world) between(from, to time.Duration) time.Duration {
+	return from + time.Duration(w.random.Int64N(int64(to-from)))
+}
+
+func (w *world) after(d time.Duration, do func()) {
+	w.events.count++
+	heap.Push(&w.events, simEvent{w.now() + d, w.events.count, do})
+}
+
+func (w *world) fail(format string, args ...any) {
+	if len(w.failures) < 10 {
+		w.failures = append(w.failures, fmt.Sprintf("%v: ", w.now())+fmt.Sprintf(format, args...))
+	}
+}
+
+// note adds to the digest of all that happened.
+func (w *world) note(what string, numbers ...uint64) {
+	h := fnv.New64a()
+	h.Write(w.trace)
+	h.Write([]byte(what))
+	for _, n := range numbers {
+		h.Write(binary.LittleEndian.AppendUint64(nil, n))
+	}
+	w.trace = h.Sum(w.trace[:0])
+}
+
+// runUntil lets time pass.
+func (w *world) runUntil(end time.Duration) {
+	for len(w.events.list) > 0 && w.events.list[0].at <= end && len(w.failures) == 0 {
+		e := heap.Pop(&w.events).(simEvent)
+		time.Sleep(e.at - w.now())
+		w.step++
+		e.do()
+		synctest.Wait()
+		w.settle()
+	}
+	time.Sleep(max(0, end-w.now()))
+}
+
+// settle looks at what the last step has brought.
+func (w *world) settle() {
+	for _, id := range w.ids() {
+		if run := w.members[id].run; run != nil {
+			w.observe(w.members[id], run)
+		}
+	}
+	w.step++
+	w.collect()
+}
+
+func (w *world) ids() []uint64 { return slices.Sorted(maps.Keys(w.members)) }
+
+func (w *world) observe(m *member, run *incarnation) {
+	out := run.out
+	run.out = nil
+	if run.state != dead {
+		for _, p := range out {
+			w.post(run, p)
+		}
+	}
+	if s := run.node.Status(); s.Leader == run.id && run.state == running {
+		if other, ok := w.leaders[s.Term]; ok && other != run.id {
+			w.fail("term %d has two leaders, %d and %d", s.Term, other, run.id)
+		}
+		w.leaders[s.Term] = run.id
+	}
+	if !run.ended {
+		return
+	}
+	if run.err != nil && run.state == running && !errors.Is(run.err, errPower) {
+		w.fail("node %d ended: %v", m.id, run.err)
+	}
+	run.state = dead
+	if run.closer != nil {
+		run.closer()
+	}
+	m.run = nil
+}
+
+// post hands a message to the network.
+func (w *world) post(run *incarnation, p parcel) {
+	w.note("message", p.from, p.to, uint64(len(p.body)))
+	if w.members[p.from].fresh {
+		return
+	}
+	m := &raftpb.Message{}
+	if err := proto.Unmarshal(p.body, m); err != nil {
+		w.fail("message: %v", err)
+	}
+	lost := w.random.IntN(1000) < w.net.lose
+	copies := 1
+	if w.random.IntN(1000) < w.net.double {
+		copies = 2
+	}
+	for range copies {
+		w.after(w.between(100*time.Microsecond, w.net.slow), func() {
+			arrived := !lost && w.deliver(p)
+			if m.GetType() == raftpb.MsgSnap && w.random.IntN(4) > 0 { // small ones are not reported
+				w.after(time.Millisecond, func() { run.node.SnapshotSent(p.to, arrived) })
+			}
+		})
+	}
+}
+
+// deliver brings a message to a node, if nothing is in the way.
+func (w *world) deliver(p parcel) bool {
+	to := w.members[p.to]
+	if to == nil || to.run == nil || to.run.state == dead || to.fresh || w.net.cut[[2]uint64{p.from, p.to}] {
+		return false
+	}
+	if wait := to.held - w.now(); wait > 0 {
+		w.after(wait+w.between(0, time.Millisecond), func() { w.deliver(p) })
+		return true
+	}
+	return to.run.node.Step(context.Background(), p.body) == nil
+}
+
+// boot gives a machine power. The first one forms the group.
+func (w *world) boot(m *member) {
+	if m.run != nil {
+		w.after(100*time.Millisecond, func() { w.boot(m) })
+		return
+	}
+	run := &incarnation{w: w, id: m.id, tree: tree.New(), ticks: make(chan time.Time, 1)}
+	var e engine
+	var err error
+	if w.engine != nil {
+		e, err = w.engine(m, run.tree)
+		if c, ok := e.(interface{ halt() }); ok {
+			run.closer = c.halt
+		}
+	} else {
+		run.mem, err = newMemory(m.disk, run.tree, rand.New(rand.NewPCG(w.random.Uint64(), 2)), w.broken)
+		e = run.mem
+	}
+	if err != nil {
+		w.fail("node %d does not start: %v", m.id, err)
+		return
+	}
+	run.node, err = consensus.New(consensus.Options{ID: m.id, Storage: e, Applier: watched{e, run}, Transport: run, Join: m.id > 1 || len(w.entries) > 0, Ticks: run.ticks})
+	if err != nil {
+		w.fail("node %d does not start: %v", m.id, err)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	run.stop, m.run = cancel, run
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				run.err = fmt.Errorf("panic: %v", p)
+			}
+			run.ended = true
+		}()
+		run.err = run.node.Run(ctx)
+	}()
+	w.after(w.between(0, consensus.TickEvery), func() { w.tick(m, run) })
+	synctest.Wait() // only one node moves at a time
+}
+
+func (w *world) tick(m *member, run *incarnation) {
+	if run.state == dead {
+		return
+	}
+	if w.now() >= m.held {
+		select {
+		case run.ticks <- time.Now():
+		default:
+		}
+	}
+	const jitter = consensus.TickEvery / 20
+	w.after(consensus.TickEvery+w.between(-jitter, jitter), func() { w.tick(m, run) })
+}
+
+// crash takes the power away: at once, or around the next append.
+func (w *world) crash(m *member, at when) {
+	run := m.run
+	if run == nil || run.state != running {
+		return
+	}
+	if at != never && run.mem != nil {
+		run.mem.fails = at
+		return
+	}
+	run.state = dead
+	run.stop()
+	if run.mem != nil {
+		run.mem.gone = true
+		m.run = nil // what is left of it touches nothing any more
+	}
+}
+
+// halt asks a daemon to stop.
+func (w *world) halt(m *member) {
+	if run := m.run; run != nil && run.state == running {
+		run.state = leaving
+		run.stop()
+	}
+}
+
+// applies compares what one node applies with what the others did.
+func (w *world) applies(run *incarnation, entries []command.Entry) {
+	for _, e := range entries {
+		h := fnv.New64a()
+		h.Write(e.Data)
+		now := committed{e.Term, h.Sum64()}
+		if before, ok := w.entries[e.Index]; ok && before != now {
+			w.fail("node %d applies another entry at %d than others did", run.id, e.Index)
+		}
+		w.entries[e.Index] = now
+		if id := command.IDOf(e.Data); e.Kind == command.Change && id != 0 && w.applied[id] == 0 {
+			w.applied[id] = e.Index
+		}
+	}
+	last := entries[len(entries)-1].Index
+	if last%4 > 0 {
+		return
+	}
+	w.compare(run)
+}
+
+// compare checks that trees at one index are equal.
+func (w *world) compare(run *incarnation) {
+	h := fnv.New64a()
+	h.Write(run.tree.State().Marshal())
+	index, sum := run.tree.Index(), h.Sum64()
+	if before, ok := w.trees[index]; ok && before != sum {
+		w.fail("node %d has another tree at %d than others had", run.id, index)
+	}
+	w.trees[index] = sum
+}
+
+// leader returns the node that leads a majority, if one does.
+func (w *world) leader() *incarnation {
+	for _, id := range w.ids() {
+		if run := w.members[id].run; run != nil && run.state == running {
+			if s := run.node.Status(); s.Leader == id && s.Quorate && w.leaders[s.Term] == id && s.Term == slices.Max(slices.Collect(maps.Keys(w.leaders))) {
+				return run
+			}
+		}
+	}
+	return nil
+}
+
+type events struct {
+	list  []simEvent
+	count int
+}
+
+func (e events) Len() int { return len(e.list) }
+func (e events) Less(i, j int) bool {
+	a, b := e.list[i], e.list[j]
+	return a.at < b.at || a.at == b.at && a.order < b.order
+}
+func (e events) Swap(i, j int) { e.list[i], e.list[j] = e.list[j], e.list[i] }
+func (e *events) Push(x any)   { e.list = append(e.list, x.(simEvent)) }
+func (e *events) Pop() any {
+	last := e.list[len(e.list)-1]
+	e.list = e.list[:len(e.list)-1]
+	return last
+}
