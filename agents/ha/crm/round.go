@@ -95,6 +95,7 @@ func (m Memory) Round(v View, hands Hands) (Memory, Outcome) {
 	r.status.Master = v.Node
 	r.status.Timestamp = v.Now
 	r.out.Status = r.status.Clone()
+	r.out.Explain = r.explain
 	return r.Memory, r.out
 }
 

@@ -55,6 +55,10 @@ type Outcome struct {
 	Status   ha.ManagerStatus
 	Commands int  // how many of the view's commands are dealt with
 	Offline  bool // the round was not finished: write nothing
+
+	// Explain says of each service why it is where it is. It is asked for what
+	// the round decided, and only until the next round begins.
+	Explain func() []Verdict
 }
 
 // A Line is one line to log.

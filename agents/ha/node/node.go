@@ -118,6 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	failed := make(chan error, 1)
 	all.Go(func() { failed <- dog.Run(ctx, l) })
+	a.say(facts(a.Node, a.fencing()))
 	all.Go(func() { a.runLRM(ctx, at, store, guests, socket) })
 	all.Go(func() { a.runCRM(ctx, at, socket) })
 	select {
@@ -162,6 +163,14 @@ func (a *Agent) watchdog(bite func()) (dog *fence.Mux, bitten <-chan struct{}, e
 	}
 	dog.Patience = a.of(fence.Patience)
 	return dog, bitten, nil
+}
+
+// fencing says in a word what fences this node.
+func (a *Agent) fencing() string {
+	if _, err := os.Stat(a.Device); err != nil {
+		return "none (unfenced)"
+	}
+	return a.Device
 }
 
 func (a *Agent) runLRM(ctx context.Context, at cluster, store *lrmStore, g guests, socket string) {

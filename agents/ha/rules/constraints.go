@@ -5,6 +5,7 @@ import "slices"
 // Constraints answer what the rules mean for one service. The zero value
 // constrains nothing.
 type Constraints struct {
+	sound    []Rule
 	place    map[string]Place
 	together map[string][]string
 	apart    map[string][]string
@@ -29,11 +30,23 @@ func (c Constraints) Together(sid string) []string { return c.together[sid] }
 // Apart returns the services that have to be on other nodes, in order.
 func (c Constraints) Apart(sid string) []string { return c.apart[sid] }
 
+// Named returns the ids of the rules that put services to nodes, or together, or
+// apart, and name one of these services.
+func (c Constraints) Named(kind Kind, positive bool, sids ...string) (ids []string) {
+	for _, r := range c.sound {
+		names := func(sid string) bool { return slices.Contains(r.Services, sid) }
+		if r.Kind == kind && r.Positive == positive && slices.ContainsFunc(sids, names) {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
 // Derive turns sound rules into constraints. Being together is transitive;
 // being apart extends to the companions of either side, one step far; a place
 // is shared by all who are together.
 func Derive(sound []Rule) Constraints {
-	c := Constraints{map[string]Place{}, map[string][]string{}, map[string][]string{}}
+	c := Constraints{sound, map[string]Place{}, map[string][]string{}, map[string][]string{}}
 	for _, r := range sound {
 		if r.Kind == NodeAffinity {
 			for _, sid := range r.Services {
