@@ -27,6 +27,7 @@ import (
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/text"
+	"etcpve/cfs/mount/bell"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
@@ -92,6 +93,7 @@ type Mount struct {
 
 	cfg    Config
 	server *fuse.Server
+	place  bell.Mount
 	start  time.Time
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -158,7 +160,9 @@ func (m *Mount) attach() error {
 	if err != nil {
 		unix.Unmount(m.cfg.Dir, unix.MNT_DETACH)
 		unix.Close(fd)
+		return err
 	}
+	m.place, err = bell.Find(m.cfg.Dir)
 	return err
 }
 
@@ -200,7 +204,7 @@ const closePatience = 5 * time.Second
 func (m *Mount) Close() error {
 	m.events.Close() // their readers wait for the next change
 	m.cancel()
-	m.queue.stop() // the bell's descriptor would keep the mount busy
+	m.queue.stop()
 	var err error
 	select {
 	case <-m.done:

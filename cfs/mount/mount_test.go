@@ -25,7 +25,7 @@ import (
 // TestMain makes the test binary its own bell.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == bell.Argument {
-		if err := bell.Main(); err != nil {
+		if err := bell.Main(os.Args[2:]); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)

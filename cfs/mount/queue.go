@@ -226,7 +226,7 @@ func (q *queue) forgetPath(path string) {
 func (q *queue) run() {
 	defer close(q.ended)
 	defer q.bell.stop()
-	q.bell.start(q.m.cfg.Bell, q.m.cfg.Dir, q.m.cfg.Log)
+	q.bell.start(q.m.cfg.Bell, q.m.place, q.m.cfg.Log)
 	for {
 		q.mu.Lock()
 		batch, stopped := q.waiting, q.stopped

@@ -28,10 +28,11 @@ type ringing struct {
 // ringer is the bell as the queue uses it: one goroutine rings, the answers to
 // the bell's requests are given by others.
 type ringer struct {
-	executable, dir string
-	log             *slog.Logger
-	now             atomic.Pointer[ringing] // what is being rung
-	thread          atomic.Uint32           // of the bell; 0 = none is running
+	executable string
+	mount      bell.Mount
+	log        *slog.Logger
+	now        atomic.Pointer[ringing] // what is being rung
+	thread     atomic.Uint32           // of the bell; 0 = none is running
 
 	mu      sync.Mutex // guards what follows
 	bell    *bell.Bell
@@ -41,8 +42,8 @@ type ringer struct {
 	modified []bell.Ring // modifications to be rung together
 }
 
-func (r *ringer) start(executable, dir string, log *slog.Logger) {
-	r.executable, r.dir, r.log = executable, dir, log
+func (r *ringer) start(executable string, mount bell.Mount, log *slog.Logger) {
+	r.executable, r.mount, r.log = executable, mount, log
 	r.restart()
 }
 
@@ -54,7 +55,7 @@ func (r *ringer) restart() {
 		return
 	}
 	r.started = time.Now()
-	b, err := bell.Start(r.executable, r.dir)
+	b, err := bell.Start(r.executable, r.mount)
 	if err != nil {
 		r.log.Error("inotify will not see remote changes", "err", err)
 		return

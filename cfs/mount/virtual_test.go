@@ -121,10 +121,14 @@ func stream(t *testing.T, path string) <-chan line {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for s := bufio.NewScanner(f); s.Scan(); {
+		for b := bufio.NewReader(f); ; {
+			text, err := b.ReadBytes('\n')
+			if err != nil {
+				return
+			}
 			var l line
-			if err := json.Unmarshal(s.Bytes(), &l); err != nil {
-				t.Errorf("%q: %v", s.Text(), err)
+			if err := json.Unmarshal(text, &l); err != nil {
+				t.Errorf("%q: %v", text, err)
 			}
 			lines <- l
 		}

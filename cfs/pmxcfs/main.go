@@ -27,7 +27,7 @@ import (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == bell.Argument {
-		exit(bell.Main())
+		exit(bell.Main(os.Args[2:]))
 	}
 	if filepath.Base(os.Args[0]) == "pvecm" {
 		exit(pvecm.Main(os.Args[1:], os.Stdout))
@@ -59,6 +59,7 @@ func exit(err error) {
 // options are the flags of the daemon.
 type options struct {
 	foreground, debug, local bool
+	alone                    bool // the group is to be one of this node alone
 	mount, database, node    string
 	socket                   string
 }
@@ -122,8 +123,9 @@ func foreground(o options) error {
 	log := newLogger(level, parent.isSet())
 	ready := sync.OnceFunc(parent.ready)
 	err := run(ctx, o, log, level, ready)
-	for errors.Is(err, errRejoin) && ctx.Err() == nil {
-		log.Info("beginning anew with the tree of the cluster", "node", o.node)
+	for (errors.Is(err, errRejoin) || errors.Is(err, errAlone)) && ctx.Err() == nil {
+		log.Info("starting again", "node", o.node, "err", err)
+		o.alone = errors.Is(err, errAlone)
 		err = run(ctx, o, log, level, ready)
 	}
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 const attempts = 5
 
 // Run is the life of the bell process: it repeats the rings it reads from in
-// below the directory dir, and answers on out. It returns nil when in ends.
-func Run(in io.Reader, out io.Writer, dir int) error {
+// below the mount, and answers on out. It returns nil when in ends.
+func Run(in io.Reader, out io.Writer, m Mount) error {
 	// The file system knows the bell by the thread its requests come from.
 	runtime.LockOSThread()
 	if err := binary.Write(out, binary.LittleEndian, uint32(unix.Gettid())); err != nil {
@@ -25,7 +25,7 @@ func Run(in io.Reader, out io.Writer, dir int) error {
 	}
 	r := bufio.NewReader(in)
 	for {
-		err := decode(r, func(ring Ring) { repeat(dir, ring) })
+		err := batch(r, m)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -36,6 +36,20 @@ func Run(in io.Reader, out io.Writer, dir int) error {
 			return fmt.Errorf("bell: answer: %w", err)
 		}
 	}
+}
+
+// batch repeats one batch of rings. The mount is held only meanwhile, so that an
+// operator can unmount it.
+func batch(r *bufio.Reader, m Mount) error {
+	if _, err := r.Peek(1); err != nil {
+		return err
+	}
+	dir, err := m.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return decode(r, func(ring Ring) { repeat(dir, ring) })
 }
 
 // repeat makes one call. A failure means that the place is gone by now, and

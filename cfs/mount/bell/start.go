@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 )
@@ -15,16 +16,22 @@ import (
 const (
 	ringsFD = 3 + iota
 	answersFD
-	mountFD
 )
 
 // Argument is the first argument by which an executable knows that it was
-// started as the bell; it then calls Main.
+// started as the bell; it then calls Main with the others.
 const Argument = "--bell"
 
-// Main runs a bell process on the descriptors Start gave it.
-func Main() error {
-	return Run(os.NewFile(ringsFD, "rings"), os.NewFile(answersFD, "answers"), mountFD)
+// Main runs a bell process on the descriptors and arguments Start gave it.
+func Main(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("bell: %d arguments, expected 2", len(args))
+	}
+	device, err := strconv.ParseUint(args[1], 10, 64)
+	if err != nil {
+		return fmt.Errorf("bell: device: %w", err)
+	}
+	return Run(os.NewFile(ringsFD, "rings"), os.NewFile(answersFD, "answers"), Mount{args[0], device})
 }
 
 // A Bell is a running bell process. Only one goroutine may ring it.
@@ -36,14 +43,9 @@ type Bell struct {
 	thread  atomic.Uint32
 }
 
-// Start runs executable as the bell for the file system mounted at dir.
-// Its first ring may be rung when Start returns.
-func Start(executable, dir string) (*Bell, error) {
-	mount, err := os.OpenFile(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("bell: open mount: %w", err)
-	}
-	defer mount.Close()
+// Start runs executable as the bell of a mount. Its first ring may be rung when
+// Start returns.
+func Start(executable string, m Mount) (*Bell, error) {
 	ringsOut, ringsIn, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("bell: pipe: %w", err)
@@ -57,8 +59,8 @@ func Start(executable, dir string) (*Bell, error) {
 	defer answersIn.Close()
 
 	b := &Bell{rings: ringsIn, answers: bufio.NewReader(answersOut), close: []*os.File{ringsIn, answersOut}}
-	b.cmd = exec.Command(executable, Argument)
-	b.cmd.ExtraFiles = []*os.File{ringsOut, answersIn, mount}
+	b.cmd = exec.Command(executable, Argument, m.Dir, strconv.FormatUint(m.Device, 10))
+	b.cmd.ExtraFiles = []*os.File{ringsOut, answersIn}
 	b.cmd.Dir = "/"
 	b.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C at the terminal is for the daemon
@@ -74,9 +76,6 @@ func Start(executable, dir string) (*Bell, error) {
 	b.thread.Store(thread)
 	return b, nil
 }
-
-// oPath is O_PATH: a descriptor that names the directory without opening it.
-const oPath = 0x200000
 
 // Thread returns the id of the thread all the bell's requests come from.
 func (b *Bell) Thread() uint32 { return b.thread.Load() }
