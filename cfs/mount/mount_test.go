@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 // order is a group of one without a log: it applies what is proposed.
 type order struct {
-	t       *testing.T
+	t       testing.TB
 	tree    *tree.Tree
 	mount   atomic.Pointer[Mount]
 	lost    atomic.Bool   // no quorum
@@ -95,7 +95,7 @@ type rig struct {
 	dir string
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to mount")
@@ -132,7 +132,7 @@ func newRig(t *testing.T) *rig {
 
 // refusePoll has the server refuse poll once, so that the kernel never asks
 // again: the poller of this process would otherwise wait for this process.
-func refusePoll(t *testing.T, dir string) {
+func refusePoll(t testing.TB, dir string) {
 	fd, err := unix.Open(filepath.Join(dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
