@@ -158,17 +158,25 @@ func alternatives(name, other string) (list []string) {
 	return list
 }
 
-func (s *Scenario) check(t Test) error {
-	var wrong []string
+// Ways returns the pairs of zones between which the test's packet is sent.
+func (t Test) Ways() (list [][2]string) {
 	for _, from := range alternatives(t.From, t.To) {
 		for _, to := range alternatives(t.To, t.From) {
-			got, err := s.send(t, from, to)
-			if err != nil {
-				return err
-			}
-			if got != t.Action {
-				wrong = append(wrong, fmt.Sprintf("from %s to %s: %s, want %s", from, to, got, t.Action))
-			}
+			list = append(list, [2]string{from, to})
+		}
+	}
+	return list
+}
+
+func (s *Scenario) check(t Test) error {
+	var wrong []string
+	for _, way := range t.Ways() {
+		got, err := s.send(t, way[0], way[1])
+		if err != nil {
+			return err
+		}
+		if got != t.Action {
+			wrong = append(wrong, fmt.Sprintf("from %s to %s: %s, want %s", way[0], way[1], got, t.Action))
 		}
 	}
 	if len(wrong) == 0 {
