@@ -2,7 +2,10 @@ package hamanager
 
 import (
 	"context"
+	"crypto/sha1"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,6 +40,9 @@ func (t tool) add(ctx context.Context, c *cli.Call) error {
 		return err
 	}
 	kind, id, _ := strings.Cut(sid, ":")
+	if asked := c.Value("type"); asked != "" && asked != kind {
+		return fmt.Errorf("service '%s' is not of type '%s'", sid, asked)
+	}
 	return t.Edit(ctx, files.Resources, func(d *section.Document) error {
 		if err := d.Add(kind, id); err != nil {
 			return fmt.Errorf("service '%s' is a resource already", sid)
@@ -52,18 +58,86 @@ func (t tool) set(ctx context.Context, c *cli.Call) error {
 
 func (t tool) remove(ctx context.Context, c *cli.Call) error {
 	id := vmid(c.Value("sid"))
-	return t.Edit(ctx, files.Resources, func(d *section.Document) error { return d.Remove(id) })
+	var kind string
+	err := t.Edit(ctx, files.Resources, func(d *section.Document) error {
+		if s, found := d.Section(id); found {
+			kind = s.Type
+		}
+		return d.Remove(id)
+	})
+	if err != nil || c.Value("purge") != "" && !c.Bool("purge") {
+		return err
+	}
+	return t.Edit(ctx, files.Rules, func(d *section.Document) error { return purge(d, kind+":"+id) })
 }
+
+// purge takes a service out of all rules. Rules without any service are gone.
+func purge(d *section.Document, sid string) error {
+	for _, s := range slices.Clone(d.Sections) {
+		i := slices.IndexFunc(s.Entries, func(e section.Entry) bool { return e.Key == "resources" })
+		if i < 0 {
+			continue
+		}
+		before := schema.SplitList(s.Entries[i].Value)
+		after := slices.DeleteFunc(slices.Clone(before), func(other string) bool { return other == sid })
+		var err error
+		switch {
+		case len(after) == len(before):
+		case len(after) == 0:
+			err = d.Remove(s.ID)
+		default:
+			err = d.Set(s.ID, "resources", strings.Join(after, ","))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t tool) addGroup(ctx context.Context, c *cli.Call) error {
+	id := c.Value("group")
+	return t.Edit(ctx, files.Groups, func(d *section.Document) error {
+		if err := d.Add("group", id); err != nil {
+			return err
+		}
+		return put(d, id, c)
+	})
+}
+
+func (t tool) setGroup(ctx context.Context, c *cli.Call) error {
+	return t.Edit(ctx, files.Groups, func(d *section.Document) error { return put(d, c.Value("group"), c) })
+}
+
+func (t tool) removeGroup(ctx context.Context, c *cli.Call) error {
+	id := c.Value("group")
+	configured, err := t.Configured()
+	if err != nil {
+		return err
+	}
+	for _, sid := range slices.Sorted(maps.Keys(configured)) {
+		if configured[sid].Group == id {
+			return fmt.Errorf("group '%s' is used by service '%s'", id, sid)
+		}
+	}
+	return t.Edit(ctx, files.Groups, func(d *section.Document) error { return d.Remove(id) })
+}
+
+// aside are options that are no keys of a section.
+var aside = map[string]bool{"delete": true, "digest": true, "type": true}
 
 // put writes the options of a call into a section.
 func put(d *section.Document, id string, c *cli.Call) error {
+	if want := c.Value("digest"); want != "" && want != fmt.Sprintf("%x", sha1.Sum([]byte(d.String()))) {
+		return errors.New("detected modified configuration - file changed by other user? Try again")
+	}
 	for _, key := range schema.SplitList(c.Value("delete")) {
 		if err := d.Set(id, key); err != nil {
 			return err
 		}
 	}
 	for _, key := range c.Given {
-		if key == "delete" {
+		if aside[key] {
 			continue
 		}
 		if err := d.Set(id, key, c.Value(key)); err != nil {

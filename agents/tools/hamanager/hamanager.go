@@ -6,6 +6,8 @@
 package hamanager
 
 import (
+	"strings"
+
 	"etcpve/agents/ha/files"
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/format/schema"
@@ -17,17 +19,24 @@ func New(root string) *cli.Tool {
 	sid := cli.Param{Name: "sid", Rule: must(schema.Matching(`(?:(?:vm|ct):)?[1-9][0-9]{2,8}`), "A service, such as vm:100, or a VMID.")}
 	node := cli.Param{Name: "node", Rule: must(schema.Named("pve-node"), "A node.")}
 	rule := cli.Param{Name: "rule", Rule: must(schema.Named("pve-configid"), "The id of a rule.")}
-	kind := cli.Param{Name: "type", Rule: must(schema.Choice("node-affinity", "resource-affinity"), "The kind of rule.")}
+	kind := cli.Param{Name: "type", Rule: must(ruleKind(), "The kind of rule.")}
+	group := cli.Param{Name: "group", Rule: must(schema.Named("pve-configid"), "The id of a group.")}
+	migrate := cli.Command{Words: "crm-command migrate", Summary: "Ask the master to migrate a service.",
+		Run: t.order("migrate", "sid", "node"), Args: []cli.Param{sid, node}}
+	relocate := cli.Command{Words: "crm-command relocate", Summary: "Ask the master to stop a service, and to start it on another node.",
+		Run: t.order("relocate", "sid", "node"), Args: []cli.Param{sid, node}}
+	rules := cli.Command{Words: "rules list", Summary: "List the rules.", Run: t.listRules, Options: schema.Keys{
+		"resource": about(schema.Text(), "Only rules that name this service."), "type": about(ruleKind(), "Only rules of this kind.")}}
 	return &cli.Tool{Name: "ha-manager", Summary: "manage high availability", Commands: []cli.Command{
-		{Words: "status", Summary: "Show quorum, master, LRMs and services.", Run: t.status},
+		{Words: "status", Summary: "Show quorum, master, LRMs and services.", Run: t.status,
+			Options: schema.Keys{"verbose": about(schema.Truth(), "Show the status files too.")}},
 		{Words: "config", Summary: "Show the configured resources.", Run: t.config,
 			Options: schema.Keys{"type": about(schema.Choice("ct", "vm"), "Only resources of this type.")}},
-		{Words: "add", Summary: "Put a guest under the care of HA.", Run: t.add, Args: []cli.Param{sid}, Options: resourceKeys()},
+		{Words: "add", Summary: "Put a guest under the care of HA.", Run: t.add, Args: []cli.Param{sid}, Options: addKeys()},
 		{Words: "set", Summary: "Change how HA cares for a guest.", Run: t.set, Args: []cli.Param{sid}, Options: deletable(resourceKeys())},
-		{Words: "remove", Summary: "Leave a guest to itself.", Run: t.remove, Args: []cli.Param{sid}},
-		{Words: "crm-command migrate", Summary: "Ask the master to migrate a service.", Run: t.order("migrate", "sid", "node"), Args: []cli.Param{sid, node}},
-		{Words: "crm-command relocate", Summary: "Ask the master to stop a service, and to start it on another node.",
-			Run: t.order("relocate", "sid", "node"), Args: []cli.Param{sid, node}},
+		{Words: "remove", Summary: "Leave a guest to itself.", Run: t.remove, Args: []cli.Param{sid},
+			Options: schema.Keys{"purge": about(schema.Truth(), "Take it out of all rules too; on unless switched off.")}},
+		migrate, relocate, short(migrate), short(relocate),
 		{Words: "crm-command stop", Summary: "Ask the master to stop a service; with a timeout of 0 at once.", Run: t.order("stop", "sid", "timeout"),
 			Args: []cli.Param{sid, {Name: "timeout", Rule: must(schema.Integer().Min(0), "Seconds.")}}},
 		{Words: "crm-command node-maintenance enable", Summary: "Ask the master to empty a node.",
@@ -38,12 +47,25 @@ func New(root string) *cli.Tool {
 			Run:  t.order("disarm-ha", "resource-mode"),
 			Args: []cli.Param{{Name: "resource-mode", Rule: must(schema.Choice("freeze", "ignore"), "What becomes of services.")}}},
 		{Words: "crm-command arm-ha", Summary: "Ask the master to switch HA on again.", Run: t.order("arm-ha")},
-		{Words: "rules list", Summary: "List the rules.", Run: t.listRules},
+		{Words: "groupadd", Summary: "Add a group.", Run: t.addGroup, Args: []cli.Param{group}, Options: newGroupKeys()},
+		{Words: "groupset", Summary: "Change a group.", Run: t.setGroup, Args: []cli.Param{group}, Options: deletable(groupKeys())},
+		{Words: "groupremove", Summary: "Remove a group that no service is in.", Run: t.removeGroup, Args: []cli.Param{group}},
+		{Words: "groupconfig", Summary: "List the groups, the older form of node affinity.", Run: t.listGroups},
+		rules, named(rules, "rules config"),
 		{Words: "rules add", Summary: "Add a rule.", Run: t.addRule, Args: []cli.Param{kind, rule}, Options: ruleKeys()},
 		{Words: "rules set", Summary: "Change a rule.", Run: t.setRule, Args: []cli.Param{kind, rule}, Options: deletable(ruleKeys())},
 		{Words: "rules remove", Summary: "Remove a rule.", Run: t.removeRule, Args: []cli.Param{rule}},
 	}}
 }
+
+// named is a command under another name, which is left out of lists.
+func named(c cli.Command, words string) cli.Command {
+	c.Words, c.Hidden = words, true
+	return c
+}
+
+// short is a command of the CRM without its first word.
+func short(c cli.Command) cli.Command { return named(c, strings.TrimPrefix(c.Words, "crm-command ")) }
 
 // tool is ha-manager at a place.
 type tool struct{ files.Tree }
@@ -53,11 +75,39 @@ func resourceKeys() schema.Keys {
 	return schema.Keys{
 		"state":        about(schema.Choice("started", "stopped", "enabled", "disabled", "ignored"), "The state asked for."),
 		"failback":     about(schema.Truth(), "Move it back to a node its rules prefer."),
+		"group":        about(schema.Named("pve-configid"), "The group it is in, where there are no rules yet."),
 		"max_restart":  about(schema.Integer().Min(0), "Starts to try again on one node."),
 		"max_relocate": about(schema.Integer().Min(0), "Nodes to try after starting failed."),
 		"comment":      about(schema.Text().Long(4096), "A note."),
 	}
 }
+
+// addKeys are the options of a resource that is added.
+func addKeys() schema.Keys {
+	keys := resourceKeys()
+	keys["type"] = about(schema.Choice("ct", "vm"), "Its type, which is known without.")
+	return keys
+}
+
+// groupKeys are the options of a group.
+func groupKeys() schema.Keys {
+	return schema.Keys{
+		"nodes":      about(schema.Named("pve-ha-node-list"), "Nodes with priorities, such as n1:2,n2."),
+		"nofailback": about(schema.Truth(), "Do not move services back to a preferred node."),
+		"restricted": about(schema.Truth(), "Never use other nodes."),
+		"comment":    about(schema.Text().Long(4096), "A note."),
+	}
+}
+
+// newGroupKeys are the options of a group that is added.
+func newGroupKeys() schema.Keys {
+	keys := groupKeys()
+	keys["nodes"].Optional = false
+	keys["type"] = about(schema.Choice("group"), "Always group.")
+	return keys
+}
+
+func ruleKind() *schema.Property { return schema.Choice("node-affinity", "resource-affinity") }
 
 // ruleKeys are the options of a rule.
 func ruleKeys() schema.Keys {
@@ -73,6 +123,7 @@ func ruleKeys() schema.Keys {
 
 func deletable(keys schema.Keys) schema.Keys {
 	keys["delete"] = about(schema.Named("pve-configid-list"), "Settings to remove.")
+	keys["digest"] = about(schema.Text().Long(64), "Only if the SHA-1 of the file is this.")
 	return keys
 }
 

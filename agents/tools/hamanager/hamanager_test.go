@@ -40,10 +40,18 @@ func TestCommandsEditFiles(t *testing.T) {
 		{"add 100 --state started --max_restart 3", files.Resources, "vm: 100\n\tstate started\n\tmax_restart 3\n\n"},
 		{"add ct:102", files.Resources, "vm: 100\n\tstate started\n\tmax_restart 3\n\nct: 102\n\n"},
 		{"set vm:100 --state stopped --delete max_restart", files.Resources, "vm: 100\n\tstate stopped\n\nct: 102\n\n"},
-		{"remove vm:100", files.Resources, "ct: 102\n\n"},
+		{"rules add resource-affinity pair --resources vm:100,ct:102 --affinity positive", files.Rules,
+			"resource-affinity: pair\n\tresources vm:100,ct:102\n\taffinity positive\n\n"},
+		{"remove vm:100", files.Rules, "resource-affinity: pair\n\tresources ct:102\n\taffinity positive\n\n"},
+		{"remove ct:102", files.Rules, ""},
+		{"add ct:102 --type ct", files.Resources, "ct: 102\n\n"},
+		{"groupadd near --nodes n1:2,n2", files.Groups, "group: near\n\tnodes n1:2,n2\n\n"},
+		{"groupset near --restricted 1 --delete comment", files.Groups, "group: near\n\tnodes n1:2,n2\n\trestricted 1\n\n"},
+		{"groupremove near", files.Groups, ""},
 		{"crm-command migrate 100 n2", files.Commands, "migrate vm:100 n2\n"},
 		{"crm-command stop ct:102 0", files.Commands, "migrate vm:100 n2\nstop ct:102 0\n"},
 		{"crm-command node-maintenance enable n3", files.Commands, "migrate vm:100 n2\nstop ct:102 0\nenable-node-maintenance n3\n"},
+		{"relocate 100 n3", files.Commands, "migrate vm:100 n2\nstop ct:102 0\nenable-node-maintenance n3\nrelocate vm:100 n3\n"},
 		{"rules add node-affinity home --resources vm:100 --nodes n1:2,n2", files.Rules,
 			"node-affinity: home\n\tresources vm:100\n\tnodes n1:2,n2\n\n"},
 		{"rules set node-affinity home --nodes n1", files.Rules, "node-affinity: home\n\tresources vm:100\n\tnodes n1\n\n"},
@@ -62,11 +70,17 @@ func TestCommandsRefuse(t *testing.T) {
 	tr := tree(t)
 	call(t, tr, "add 100")
 	call(t, tr, "rules add resource-affinity apart --resources vm:100,vm:101 --affinity negative")
+	call(t, tr, "groupadd near --nodes n1")
+	call(t, tr, "add 101 --group near")
 	for line, want := range map[string]string{
-		"add 100":                    "255: ha/resources.cfg: service 'vm:100' is a resource already",
-		"add vm:999":                 "255: service 'vm:999': no such guest",
-		"remove 101":                 "255: ha/resources.cfg: section: no section '101'",
-		"crm-command migrate 999 n1": "255: service '999': no such guest",
+		"groupremove near": "255: group 'near' is used by service 'vm:101'",
+		"groupadd far":     "255: 400 Parameter verification failed.",
+		"groupset near --restricted 1 --digest 00": "255: ha/groups.cfg: detected modified configuration - file changed by other user? Try again",
+		"add ct:102 --type vm":                     "255: service 'ct:102' is not of type 'vm'",
+		"add 100":                                  "255: ha/resources.cfg: service 'vm:100' is a resource already",
+		"add vm:999":                               "255: service 'vm:999': no such guest",
+		"remove 102":                               "255: ha/resources.cfg: section: no section '102'",
+		"crm-command migrate 999 n1":               "255: service '999': no such guest",
 		"rules add resource-affinity pair --resources vm:100,vm:101 --affinity positive":  "255: ha/rules.cfg: rule 'apart': rule shares two or more resources with a positive resource affinity rule",
 		"rules add resource-affinity one --resources vm:100 --affinity positive":          "255: ha/rules.cfg: rule 'one': rule is ineffective as there are less than two resources",
 		"rules set node-affinity apart --comment x":                                       "255: ha/rules.cfg: rule 'apart' is of type 'resource-affinity'",

@@ -1,6 +1,7 @@
 package hamanager
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"etcpve/agents/ha"
 	"etcpve/agents/ha/files"
 	"etcpve/agents/tools/cli"
+	"etcpve/cfs/format/schema"
 	"etcpve/cfs/format/section"
 )
 
@@ -29,7 +31,20 @@ func (t tool) config(_ context.Context, c *cli.Call) error {
 }
 
 func (t tool) listRules(_ context.Context, c *cli.Call) error {
-	return t.showSections(c, files.Rules, func(s section.Section) string { return s.Type + ": " + s.ID })
+	kind, sid := c.Value("type"), c.Value("resource")
+	return t.showSections(c, files.Rules, func(s section.Section) string {
+		names := func(e section.Entry) bool {
+			return e.Key == "resources" && slices.Contains(schema.SplitList(e.Value), sid)
+		}
+		if kind != "" && s.Type != kind || sid != "" && !slices.ContainsFunc(s.Entries, names) {
+			return ""
+		}
+		return s.Type + ": " + s.ID
+	})
+}
+
+func (t tool) listGroups(_ context.Context, c *cli.Call) error {
+	return t.showSections(c, files.Groups, func(s section.Section) string { return s.Type + ": " + s.ID })
 }
 
 // showSections prints the sections that get a title.
@@ -94,22 +109,43 @@ func (t tool) status(_ context.Context, c *cli.Call) error {
 		}
 		fmt.Fprintf(&b, "service %s (%s, %s)\n", sid, node, state)
 	}
+	if c.Bool("verbose") {
+		if err := t.files(&b, append([]string{files.Status}, statusFiles(nodes)...)); err != nil {
+			return err
+		}
+	}
 	_, err = io.WriteString(c.Out, b.String())
 	return err
 }
 
+func statusFiles(nodes []string) (names []string) {
+	for _, node := range nodes {
+		names = append(names, files.LRMStatus(node))
+	}
+	return names
+}
+
+// files adds the content of status files, indented.
+func (t tool) files(b *strings.Builder, names []string) error {
+	for _, name := range names {
+		text, err := t.Read(name)
+		if err != nil {
+			return err
+		}
+		var pretty bytes.Buffer
+		if json.Indent(&pretty, []byte(text), "", "  ") == nil {
+			fmt.Fprintf(b, "\n%s:\n%s\n", name, strings.TrimSpace(pretty.String()))
+		}
+	}
+	return nil
+}
+
 // quorum says whether the cluster may decide.
 func (t tool) quorum() string {
-	var members struct {
-		Cluster *struct {
-			Quorate ha.Flag `json:"quorate"`
-		} `json:"cluster"`
-	}
-	text, err := t.Read(".members")
-	if err != nil {
+	switch m, err := t.Members(); {
+	case err != nil:
 		return "unknown: " + err.Error()
-	}
-	if json.Unmarshal([]byte(text), &members) == nil && members.Cluster != nil && !bool(members.Cluster.Quorate) {
+	case !m.Quorate:
 		return "No quorum!"
 	}
 	return "OK"
