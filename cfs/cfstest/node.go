@@ -28,7 +28,7 @@ type Node struct {
 	retire  context.CancelFunc // ends the consensus, which may hand over meanwhile
 	order   sync.WaitGroup     // the consensus
 	running sync.WaitGroup     // the rest
-	mu      sync.Mutex // guards err
+	mu      sync.Mutex         // guards err
 	err     error
 }
 

@@ -17,10 +17,10 @@ var errPower = errors.New("power failed")
 type mutation uint8
 
 const (
-	sound        mutation = iota
-	lateSync              // an append is durable only after the next one
-	countsTwice           // the tree does not know repeated commands
-	readsBehind           // a read does not wait for what was committed before it
+	sound       mutation = iota
+	lateSync             // an append is durable only after the next one
+	countsTwice          // the tree does not know repeated commands
+	readsBehind          // a read does not wait for what was committed before it
 )
 
 // plates is what survives when the power fails.

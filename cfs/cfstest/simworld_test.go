@@ -38,6 +38,9 @@ type world struct {
 	net     weather
 	quiet   bool // the faults are over
 
+	mostVoters int            // 0: all
+	sent       map[uint64]int // bytes, by sender
+
 	engine func(*member, *tree.Tree) (engine, error) // nil: memory
 
 	deeds        uint64
@@ -137,7 +140,7 @@ func newWorld(seed uint64, size int, broken mutation) *world {
 		seed: seed, random: rand.New(rand.NewPCG(seed, 1)), broken: broken, begun: time.Now(), members: map[uint64]*member{},
 		net: weather{slow: 3 * time.Millisecond, cut: map[[2]uint64]bool{}}, trace: make([]byte, 8),
 		acknowledged: map[uint64]uint64{}, refused: map[uint64]deed{}, entries: map[uint64]committed{},
-		applied: map[uint64]uint64{}, trees: map[uint64]uint64{}, leaders: map[uint64]uint64{},
+		applied: map[uint64]uint64{}, trees: map[uint64]uint64{}, leaders: map[uint64]uint64{}, sent: map[uint64]int{},
 	}
 	for id := uint64(1); id <= uint64(size); id++ {
 		w.members[id] = &member{id: id, disk: &plates{}}
@@ -232,6 +235,7 @@ func (w *world) post(run *incarnation, p parcel) {
 	if w.members[p.from].fresh {
 		return
 	}
+	w.sent[p.from] += len(p.body)
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(p.body, m); err != nil {
 		w.fail("message: %v", err)
@@ -244,7 +248,7 @@ func (w *world) post(run *incarnation, p parcel) {
 	for range copies {
 		w.after(w.between(100*time.Microsecond, w.net.slow), func() {
 			arrived := !lost && w.deliver(p)
-			if m.GetType() == raftpb.MsgSnap && w.random.IntN(4) > 0 { // small ones are not reported
+			if m.GetType() == raftpb.MsgSnap && w.random.IntN(2) > 0 { // small ones are not reported
 				w.after(time.Millisecond, func() { run.node.SnapshotSent(p.to, arrived) })
 			}
 		})
