@@ -3,8 +3,8 @@
 // It owns what stands behind their seams there: cluster locks as directories,
 // quorum from .members, the files below /etc/pve/ha, guests by their power files
 // and the status their agents publish, and the node's watchdog or what stands in
-// for one. It decides nothing: that is up to crm and lrm, which the simulator
-// runs just the same.
+// for one. It never decides what runs where: that is up to crm and lrm, which
+// the simulator runs just the same.
 //
 // A guest is moved by renaming its configuration. Before that its power file
 // says stopped, so that it runs on its new node only when the LRM there, which
