@@ -48,7 +48,7 @@ func (w *world) isolate(id uint64) {
 func TestANodeThatIsCutOffRefusesWithinASecond(t *testing.T) {
 	withBubbleRandom(t)
 	longest := time.Duration(0)
-	for seed := range uint64(24) {
+	for seed := range uint64(16) {
 		formed(t, seed, 3+int(seed%3), func(w *world) {
 			id := w.leader().id
 			if seed%2 == 0 {
@@ -114,7 +114,7 @@ func TestAnElectionDelaysWritersAndRefusesNone(t *testing.T) {
 	} {
 		t.Run(loss.name, func(t *testing.T) {
 			total := probe{}
-			for seed := range uint64(60) {
+			for seed := range uint64(20) {
 				formed(t, seed, 3+int(seed%3), func(w *world) {
 					l := w.leader()
 					p := probe{}

@@ -18,8 +18,11 @@ func (n *Node) handOver() bool {
 	}
 	successor, match := raft.None, uint64(0)
 	for id, p := range n.raft.Status().Progress {
+		// Raft's own note of who is active is empty just after each look at it.
+		tick, heard := n.heard[id]
+		answers := heard && n.ticks-tick < electionTicks
 		better := p.Match > match || p.Match == match && id < successor
-		if id != n.opt.ID && !p.IsLearner && p.RecentActive && (successor == raft.None || better) {
+		if id != n.opt.ID && !p.IsLearner && answers && (successor == raft.None || better) {
 			successor, match = id, p.Match
 		}
 	}
