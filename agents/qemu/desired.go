@@ -77,8 +77,13 @@ func (a *Agent) readPower(path string, vmid uint32) (Power, error) {
 	if err != nil {
 		return Unsaid, fmt.Errorf("vm %d: %w", vmid, err)
 	}
-	if !a.booted.Load() && a.stale(path) {
-		return Unsaid, nil
+	if a.stale(path) {
+		// A guest of the HA manager waits for it for as long as that takes: it may
+		// run elsewhere by now.
+		managed, err := a.managed()
+		if err != nil || managed[vmid] || !a.booted.Load() {
+			return Unsaid, err
+		}
 	}
 	switch p := Power(strings.TrimSpace(string(content))); p {
 	case Running, Stopped, Paused:

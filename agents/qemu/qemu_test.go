@@ -458,3 +458,22 @@ func TestOnlyOnbootGuestsStartAfterABoot(t *testing.T) {
 	})
 	n.awaitStatus("guest", "stopped")
 }
+
+func TestGuestOfHAWaitsForItAfterABoot(t *testing.T) {
+	n := newNode(t)
+	n.must(os.MkdirAll(filepath.Join(n.tree, "ha"), 0o755))
+	n.write("ha/resources.cfg", "vm: 100\n\tstate started\n")
+	n.conf(small...)
+	n.power(Running)
+	long := time.Unix(1, 0)
+	n.must(os.Chtimes(filepath.Join(n.tree, "power/100"), long, long))
+	n.write("nodes/n1/qemu-server/101.conf", strings.Join(append(small, "onboot: 1"), "\n")+"\n")
+	n.begin()
+	n.await("the start-up after the boot", func() bool {
+		content, _ := os.ReadFile(filepath.Join(n.tree, ".status/nodes/n1/qemu-server/101.conf"))
+		return strings.Contains(string(content), "guest: running")
+	})
+	n.awaitStatus("guest", "stopped")
+	n.power(Running)
+	n.awaitStatus("guest", "running")
+}
