@@ -48,7 +48,10 @@ type daemon struct {
 
 	feed feed
 	work sync.WaitGroup
-	fail chan error // has room for the first failure
+
+	retire context.CancelFunc // lets the order of changes end
+	order  sync.WaitGroup     // the order of changes
+	fail   chan error         // has room for the first failure
 }
 
 // run starts the parts, waits for the reason to stop, and stops them in the
@@ -106,7 +109,13 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	d.feed.note(d.locks.Note)
 	d.feed.note(d.cluster.Notice)
 	d.spawn("database", func() error { return d.db.Run(ctx) })
-	d.spawn("consensus", func() error { return d.node.Run(ctx) })
+	order, retire := context.WithCancel(ctx)
+	d.retire = retire
+	d.order.Add(1)
+	d.spawn("consensus", func() error {
+		defer d.order.Done()
+		return d.node.Run(order)
+	})
 	if err := d.startCluster(ctx); err != nil {
 		return err
 	}
@@ -172,6 +181,10 @@ func (d *daemon) wait(ctx context.Context) error {
 func (d *daemon) stop(cancel context.CancelFunc) (err error) {
 	if d.mount != nil {
 		err = d.mount.Close()
+	}
+	if d.retire != nil {
+		d.retire()
+		d.order.Wait() // a leader hands over, for which the streams must still be there
 	}
 	cancel()
 	d.work.Wait()
