@@ -141,7 +141,10 @@ func (d *Database) loadTree() (s tree.State, err error) {
 			if e.Name != versionName {
 				return shape("root row is called %q", e.Name)
 			}
-			s.Root, s.Version = e, e.Version
+			// The field keeps the tree's version in the root's row; the root itself
+			// has none, as it is never changed.
+			s.Version, e.Version = e.Version, 0
+			s.Root = e
 			return nil
 		case kind == typeDir:
 			e.Dir = true
