@@ -168,10 +168,11 @@ func costOfCommits(t *testing.T, size, saves int) (median time.Duration, bytes i
 		if s := l.node.Status(); len(s.Voters) != min(size, 5) || len(s.Voters)+len(s.Learners) != size {
 			t.Fatalf("%d voters and %d learners of %d nodes", len(s.Voters), len(s.Learners), size)
 		}
-		begun, sent := w.now(), w.sent[l.id]
+		sent := w.sent[l.id]
 		w.runUntil(w.now() + 10*time.Second)
 		idle := w.sent[l.id] - sent
-		begun, sent = w.now(), w.sent[l.id]
+		begun := w.now()
+		sent = w.sent[l.id]
 		var waits []time.Duration
 		content := noise(700)
 		for i := range saves {
