@@ -16,9 +16,12 @@ import (
 
 	firewall "etcpve/agents/firewall/node"
 	ha "etcpve/agents/ha/node"
+	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/reconcile"
+	"etcpve/agents/storage"
 	"etcpve/cfs/layout"
+	"etcpve/plugins"
 )
 
 // A place is where agents and tools work.
@@ -80,6 +83,15 @@ func (p place) guestLocks() string {
 	return filepath.Join(p.Run, "lock")
 }
 
+// catalog is what the node knows of its storages.
+func (p place) catalog() storage.Catalog {
+	c := storage.Catalog{Tree: p.Tree, Node: p.Node, Plugins: plugins.Storage(host.System{}, p.Tree)}
+	if p.Run != "" {
+		c.Locks = filepath.Join(p.Run, "storage")
+	}
+	return c
+}
+
 // An agent is what main starts and stops.
 type agent interface {
 	Run(ctx context.Context) error
@@ -105,6 +117,9 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 		return qemu.New(qemu.Options{
 			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM, Log: log,
 		})
+	},
+	"storage": func(p place, log *slog.Logger) (agent, error) {
+		return storage.NewAgent(storage.Options{Catalog: p.catalog(), Log: log}), nil
 	},
 	"task": newTasks,
 }

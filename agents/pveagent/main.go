@@ -15,10 +15,12 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"etcpve/agents/host"
 	"etcpve/agents/tools/cli"
 	"etcpve/agents/tools/firewall"
 	"etcpve/agents/tools/hamanager"
 	"etcpve/agents/tools/hasimulator"
+	"etcpve/agents/tools/pvesm"
 	"etcpve/agents/tools/qm"
 )
 
@@ -32,6 +34,9 @@ var tools = map[string]func(place) *cli.Tool{
 		return firewall.New(firewall.Place{Tree: p.Tree, Node: p.Node, RunDir: p.firewallRun()})
 	},
 	"ha-manager": func(p place) *cli.Tool { return hamanager.New(p.Tree) },
+	"pvesm": func(p place) *cli.Tool {
+		return pvesm.New(pvesm.Place{Catalog: p.catalog(), Run: host.System{}})
+	},
 	"qm": func(p place) *cli.Tool {
 		return qm.New(qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun()})
 	},
