@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -197,9 +198,9 @@ func TestTheBellIsStartedAgain(t *testing.T) {
 	w := r.watch("watched")
 	r.remote(command.Write, "watched/a", "", "1")
 	eventually(t, "the first event", func() bool { return w.has("CREATE watched/a") })
-	r.m.queue.bell.mu.Lock()
-	r.m.queue.bell.bell.Kill()
-	r.m.queue.bell.mu.Unlock()
+	if err := syscall.Kill(int(r.m.queue.bell.Thread()), syscall.SIGKILL); err != nil { // its first thread
+		t.Fatal(err)
+	}
 	eventually(t, "an event of the new bell", func() bool {
 		r.remote(command.Write, "watched/a", "", "2")
 		time.Sleep(20 * time.Millisecond)

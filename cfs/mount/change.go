@@ -6,6 +6,8 @@ import (
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/local"
+	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
@@ -15,7 +17,7 @@ import (
 
 // target resolves a name in a directory for a change of it. Virtual names of
 // the root are nobody's to change.
-func (m *Mount) target(dir uint64, name string) (at place, path string, err error) {
+func (m *Mount) target(dir uint64, name string) (at local.Place, path string, err error) {
 	if dir >= virtualIDs || dir == fuse.FUSE_ROOT_ID && m.views.isVirtual(name) {
 		return at, "", errVirtual
 	}
@@ -23,7 +25,7 @@ func (m *Mount) target(dir uint64, name string) (at place, path string, err erro
 	if !ok {
 		return at, "", tree.ErrNotExist
 	}
-	return place{parent.Inode, name}, layout.Join(above, name), nil
+	return local.Place{Parent: parent.Inode, Name: name}, layout.Join(above, name), nil
 }
 
 // Mkdir makes a directory; of two who try, one wins.
@@ -35,7 +37,7 @@ func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out
 	if err != nil {
 		return m.statusOf(err)
 	}
-	r, err := m.propose(cancel, m.command(&in.InHeader, command.Mkdir, path), own)
+	r, err := m.propose(cancel, m.command(&in.InHeader, command.Mkdir, path), origin.Own)
 	if err != nil {
 		return m.statusOf(err)
 	}
@@ -56,7 +58,7 @@ func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 	}
 	c := m.command(&in.InHeader, command.Write, path)
 	c.Exclusive = true
-	r, err := m.propose(cancel, c, own)
+	r, err := m.propose(cancel, c, origin.Own)
 	if err != nil {
 		return m.statusOf(err)
 	}
@@ -84,15 +86,15 @@ func (m *Mount) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) f
 	if err != nil {
 		return m.statusOf(err)
 	}
-	if m.locals.unlink(at) {
+	if m.locals.Unlink(at) {
 		return fuse.OK
 	}
-	_, err = m.propose(cancel, m.command(in, command.Remove, path), own)
+	_, err = m.propose(cancel, m.command(in, command.Remove, path), origin.Own)
 	return m.statusOf(err)
 }
 
 func (m *Mount) removeVirtual(dir uint64, name string) error {
-	above, ok := m.names.name(dir)
+	above, ok := m.names.Name(dir)
 	if !ok {
 		return tree.ErrNotExist
 	}
@@ -113,12 +115,12 @@ func (m *Mount) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fu
 	if err != nil {
 		return m.statusOf(err)
 	}
-	if e, ok := m.cfg.Tree.Child(at.parent, name); ok {
-		if temporaries, _ := m.locals.list(e.Inode); len(temporaries) > 0 {
+	if e, ok := m.cfg.Tree.Child(at.Parent, name); ok {
+		if temporaries, _ := m.locals.List(e.Inode); len(temporaries) > 0 {
 			return m.statusOf(tree.ErrNotEmpty)
 		}
 	}
-	_, err = m.propose(cancel, m.command(in, command.Rmdir, path), own)
+	_, err = m.propose(cancel, m.command(in, command.Rmdir, path), origin.Own)
 	return m.statusOf(err)
 }
 
@@ -148,51 +150,51 @@ func (m *Mount) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 
 // move is a rename: what, where to, and whether that may exist.
 type move struct {
-	from, to         place
+	from, to         local.Place
 	oldPath, newPath string
 	exclusive        bool
 }
 
 func (m *Mount) rename(cancel <-chan struct{}, caller *fuse.InHeader, mv move) error {
-	toTemporary := layout.IsTemporary(mv.to.name)
-	if mv.exclusive && m.locals.has(mv.to) {
+	toTemporary := layout.IsTemporary(mv.to.Name)
+	if mv.exclusive && m.locals.Has(mv.to) {
 		return tree.ErrExist
 	}
-	if f, ok := m.locals.lookup(mv.from); ok {
-		defer m.locals.forget(f.id, 1)
+	if f, ok := m.locals.Lookup(mv.from); ok {
+		defer m.locals.Forget(f.ID, 1)
 		if toTemporary {
-			m.locals.rename(mv.from, mv.to)
+			m.locals.Rename(mv.from, mv.to)
 			return nil
 		}
 		return m.install(cancel, caller, f, mv)
 	}
-	e, ok := m.cfg.Tree.Child(mv.from.parent, mv.from.name)
+	e, ok := m.cfg.Tree.Child(mv.from.Parent, mv.from.Name)
 	if ok && !e.Dir && toTemporary {
 		return m.depart(caller, e, mv)
 	}
 	c := m.command(caller, command.Rename, mv.oldPath)
 	c.To, c.Exclusive = mv.newPath, mv.exclusive
 	if e.Dir {
-		if temporaries, _ := m.locals.list(e.Inode); len(temporaries) > 0 {
+		if temporaries, _ := m.locals.List(e.Inode); len(temporaries) > 0 {
 			return tree.ErrNotEmpty
 		}
 	}
-	if _, err := m.propose(cancel, c, own); err != nil {
+	if _, err := m.propose(cancel, c, origin.Own); err != nil {
 		return err
 	}
-	m.locals.arrive(mv.to)
+	m.locals.Arrive(mv.to)
 	return nil
 }
 
 // install saves a temporary under its real name: one command for the content
 // and the name.
-func (m *Mount) install(cancel <-chan struct{}, caller *fuse.InHeader, f *localFile, mv move) error {
-	data, mtime := m.locals.snapshot(f)
-	old, exists := m.cfg.Tree.Child(mv.to.parent, mv.to.name)
-	departed := m.locals.isDeparted(mv.to)
+func (m *Mount) install(cancel <-chan struct{}, caller *fuse.InHeader, f *local.File, mv move) error {
+	data, mtime := m.locals.Snapshot(f)
+	old, exists := m.cfg.Tree.Child(mv.to.Parent, mv.to.Name)
+	departed := m.locals.IsDeparted(mv.to)
 	if departed && exists && bytes.Equal(old.Data, data) { // it was only away
-		m.locals.arrive(mv.to)
-		m.locals.become(f, old.Inode)
+		m.locals.Arrive(mv.to)
+		m.locals.Become(f, old.Inode)
 		return nil
 	}
 	if err := m.check(mv.newPath, data, caller.Uid); err != nil {
@@ -200,12 +202,12 @@ func (m *Mount) install(cancel <-chan struct{}, caller *fuse.InHeader, f *localF
 	}
 	c := m.command(caller, command.Write, mv.newPath)
 	c.Data, c.Time, c.Replace, c.Exclusive = data, mtime, true, mv.exclusive && !departed
-	r, err := m.propose(cancel, c, own)
+	r, err := m.propose(cancel, c, origin.Own)
 	if err != nil {
 		return err
 	}
-	m.locals.arrive(mv.to)
-	m.locals.become(f, r.Inode)
+	m.locals.Arrive(mv.to)
+	m.locals.Become(f, r.Inode)
 	return nil
 }
 
@@ -214,8 +216,8 @@ func (m *Mount) depart(caller *fuse.InHeader, e tree.Entry, mv move) error {
 	if !m.cfg.Proposer.Quorate() {
 		return errNoQuorum
 	}
-	d := departure{path: mv.oldPath, version: e.Version, uid: caller.Uid, due: m.cfg.Now().Add(departGrace)}
-	if err := m.locals.depart(mv.from, d, mv.to, e); err != nil {
+	d := local.Departure{Path: mv.oldPath, Version: e.Version, UID: caller.Uid, Due: m.cfg.Now().Add(local.Grace)}
+	if err := m.locals.Depart(mv.from, d, mv.to, e); err != nil {
 		return err
 	}
 	m.queue.forgetName(mv.to) // the kernel takes the old node to the new name
@@ -223,8 +225,8 @@ func (m *Mount) depart(caller *fuse.InHeader, e tree.Entry, mv move) error {
 }
 
 func (m *Mount) renameVirtual(in *fuse.RenameIn, oldName, newName string) error {
-	fromDir, ok1 := m.names.name(in.NodeId)
-	toDir, ok2 := m.names.name(in.Newdir)
+	fromDir, ok1 := m.names.Name(in.NodeId)
+	toDir, ok2 := m.names.Name(in.Newdir)
 	if !ok1 || !ok2 {
 		return tree.ErrNotExist
 	}
@@ -304,7 +306,7 @@ func (m *Mount) setSize(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) erro
 	case n.name != "":
 		return m.resizeVirtual(n.name)
 	case n.local != nil:
-		return m.locals.edit(n.local, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) { return resize(old, size) })
+		return m.locals.Edit(n.local, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) { return resize(old, size) })
 	case n.entry.Dir:
 		return tree.ErrIsDir
 	}
@@ -321,7 +323,7 @@ func (m *Mount) setSize(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) erro
 	}
 	c := m.command(&in.InHeader, command.Write, path)
 	c.Data = data
-	_, err = m.propose(cancel, c, collected)
+	_, err = m.propose(cancel, c, origin.Collected)
 	return err
 }
 
@@ -362,7 +364,7 @@ func (m *Mount) setTime(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) erro
 	case n.name != "":
 		return nil
 	case n.local != nil:
-		m.locals.setTime(n.local, mtime.Unix())
+		m.locals.SetTime(n.local, mtime.Unix())
 		return nil
 	}
 	path, ok := m.cfg.Tree.Path(n.entry.Inode)
@@ -378,7 +380,7 @@ func (m *Mount) setTime(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) erro
 func (m *Mount) touch(cancel <-chan struct{}, caller *fuse.InHeader, path string, mtime time.Time) error {
 	c := m.command(caller, command.Touch, path)
 	c.Time = mtime.Unix()
-	_, err := m.propose(cancel, c, own)
+	_, err := m.propose(cancel, c, origin.Own)
 	return err
 }
 
@@ -391,6 +393,6 @@ func (m *Mount) unlock(cancel <-chan struct{}, caller *fuse.InHeader, path strin
 	}
 	c := m.command(caller, command.Unlock, path)
 	c.Expect = version
-	_, err := m.propose(cancel, c, remote) // the kernel does not know that a directory went
+	_, err := m.propose(cancel, c, origin.Remote) // the kernel does not know that a directory went
 	return err
 }

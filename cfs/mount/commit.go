@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"etcpve/cfs/command"
+	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
@@ -34,7 +35,7 @@ func (m *Mount) save(cancel <-chan struct{}, h *handle, caller *fuse.InHeader) e
 		h.saving = make(chan struct{})
 		h.mu.Unlock()
 
-		r, err := m.propose(cancel, c, collected)
+		r, err := m.propose(cancel, c, origin.Collected)
 
 		h.mu.Lock()
 		close(h.saving)
@@ -110,8 +111,8 @@ func (m *Mount) rebase(h *handle) error {
 func (m *Mount) committed(h *handle, c *command.Command, r tree.Result) {
 	if h.inode == 0 {
 		h.inode = r.Inode
-		m.locals.become(h.file, r.Inode)
-		m.locals.arrive(h.file.at)
+		m.locals.Become(h.file, r.Inode)
+		m.locals.Arrive(m.locals.At(h.file))
 		if h.writable {
 			m.handles.became(r.Inode)
 		}

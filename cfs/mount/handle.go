@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
@@ -20,7 +21,7 @@ type handle struct {
 	appends  bool
 	name     string          // a virtual file
 	stream   *virtual.Reader // a virtual file that never ends
-	file     *localFile      // what it was opened as, if only this node had it
+	file     *local.File     // what it was opened as, if only this node had it
 
 	mu        sync.Mutex // guards what follows
 	inode     uint64     // the entry of the tree, if it is or has become one
@@ -154,7 +155,7 @@ func (h *handle) isTree() bool { return h.name == "" && (h.file == nil || h.inod
 // isTemporary reports whether the handle is of a temporary, which all its
 // handles share.
 func (h *handle) isTemporary() bool {
-	return h.file != nil && h.file.kind == temporary && h.inode == 0
+	return h.file != nil && h.file.Kind == local.Temporary && h.inode == 0
 }
 
 // fillAttr answers stat on a handle with what its writer has written so far.
@@ -219,11 +220,11 @@ func (h *handle) openEntry(e tree.Entry, flags uint32) {
 	}
 }
 
-func (m *Mount) openLocal(h *handle, f *localFile, flags uint32) error {
-	m.locals.open(f)
+func (m *Mount) openLocal(h *handle, f *local.File, flags uint32) error {
+	m.locals.Open(f)
 	h.file = f
 	if flags&unix.O_TRUNC != 0 {
-		return m.locals.edit(f, m.cfg.Now().Unix(), func([]byte) ([]byte, error) { return nil, nil })
+		return m.locals.Edit(f, m.cfg.Now().Unix(), func([]byte) ([]byte, error) { return nil, nil })
 	}
 	return nil
 }
@@ -267,7 +268,7 @@ func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 		return m.statusOf(errNoQuorum)
 	}
 	h := &handle{uid: in.Uid, opener: in.Pid, writable: in.Flags&accessMode != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
-	at := place{dir.Inode, name}
+	at := local.Place{Parent: dir.Inode, Name: name}
 	if err := m.create(cancel, h, at, layout.Join(path, name), in); err != nil {
 		return m.statusOf(err)
 	}
@@ -292,15 +293,15 @@ func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 // create makes h the handle of a new file: of this node only if its name is a
 // temporary one, committed at once if it must not exist yet, and otherwise
 // pending until its first content is saved.
-func (m *Mount) create(cancel <-chan struct{}, h *handle, at place, path string, in *fuse.CreateIn) error {
+func (m *Mount) create(cancel <-chan struct{}, h *handle, at local.Place, path string, in *fuse.CreateIn) error {
 	exclusive := in.Flags&unix.O_EXCL != 0
-	kind := pending
-	if layout.IsTemporary(at.name) {
-		kind = temporary
-		if exclusive && m.locals.has(at) {
+	kind := local.Pending
+	if layout.IsTemporary(at.Name) {
+		kind = local.Temporary
+		if exclusive && m.locals.Has(at) {
 			return tree.ErrExist
 		}
-	} else if e, ok := m.cfg.Tree.Child(at.parent, at.name); ok && !m.locals.isDeparted(at) {
+	} else if e, ok := m.cfg.Tree.Child(at.Parent, at.Name); ok && !m.locals.IsDeparted(at) {
 		switch { // somebody was faster
 		case exclusive:
 			return tree.ErrExist
@@ -317,12 +318,12 @@ func (m *Mount) create(cancel <-chan struct{}, h *handle, at place, path string,
 			return tree.ErrExist
 		}
 	}
-	f, err := m.locals.create(at, kind, m.cfg.Now().Unix())
+	f, err := m.locals.Create(at, kind, m.cfg.Now().Unix())
 	if err != nil {
 		return err
 	}
 	h.file = f
-	if kind == pending {
+	if kind == local.Pending {
 		h.saved = truncated // its existence is to be saved even if nothing is written
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
@@ -19,7 +20,7 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 		return m.statusOf(tree.ErrInvalid)
 	}
 	if m.isBell(in) {
-		return m.lookupForBell(place{in.NodeId - 1, name}, out)
+		return m.lookupForBell(local.Place{Parent: in.NodeId - 1, Name: name}, out)
 	}
 	if in.NodeId == fuse.FUSE_ROOT_ID && m.views.isVirtual(name) {
 		return m.enterVirtual(name, out)
@@ -28,16 +29,16 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 	if in.NodeId >= localIDs || ok && !parent.Dir {
 		return m.statusOf(tree.ErrNotDir)
 	}
-	at := place{parent.Inode, name}
-	if f, ok := m.locals.lookup(at); ok {
+	at := local.Place{Parent: parent.Inode, Name: name}
+	if f, ok := m.locals.Lookup(at); ok {
 		m.enterLocal(f, out)
 		return fuse.OK
 	}
 	// Names that this node alone gives and takes, and those the bell is about to
 	// use, must be asked for each time.
-	changing := !ok || m.locals.isUnsettled(at) || m.queue.isHot(at) || layout.IsTemporary(name)
+	changing := !ok || m.locals.IsUnsettled(at) || m.queue.isHot(at) || layout.IsTemporary(name)
 	e, ok := m.cfg.Tree.Child(parent.Inode, name)
-	if !ok || m.locals.isDeparted(at) {
+	if !ok || m.locals.IsDeparted(at) {
 		if changing {
 			return fuse.ENOENT
 		}
@@ -63,19 +64,19 @@ func (m *Mount) enter(e tree.Entry, out *fuse.EntryOut) {
 
 // enterLocal answers with a file of this node. The kernel asks again each time,
 // because such a file becomes an entry of the tree without the kernel's doing.
-func (m *Mount) enterLocal(f *localFile, out *fuse.EntryOut) {
-	out.NodeId = f.id
+func (m *Mount) enterLocal(f *local.File, out *fuse.EntryOut) {
+	out.NodeId = f.ID
 	m.fillLocal(&out.Attr, f)
 }
 
-func (m *Mount) fillLocal(out *fuse.Attr, f *localFile) {
-	size, mtime := m.locals.stat(f)
-	dir, _ := m.cfg.Tree.Path(f.at.parent)
-	m.describe(out, f.id, layout.Mode(layout.Join(dir, f.at.name), false), false, size, mtime)
+func (m *Mount) fillLocal(out *fuse.Attr, f *local.File) {
+	size, mtime, at := m.locals.Stat(f)
+	dir, _ := m.cfg.Tree.Path(at.Parent)
+	m.describe(out, f.ID, layout.Mode(layout.Join(dir, at.Name), false), false, size, mtime)
 }
 
 func (m *Mount) lookupVirtual(dir uint64, name string, out *fuse.EntryOut) fuse.Status {
-	above, ok := m.names.name(dir)
+	above, ok := m.names.Name(dir)
 	if !ok {
 		return fuse.ENOENT
 	}
@@ -89,7 +90,7 @@ func (m *Mount) enterVirtual(name string, out *fuse.EntryOut) fuse.Status {
 	if err != nil {
 		return m.statusOf(err)
 	}
-	out.NodeId = m.names.id(name)
+	out.NodeId = m.names.ID(name)
 	m.fillVirtual(&out.Attr, out.NodeId, info)
 	if info.Link != "" {
 		out.SetEntryTimeout(validity)
@@ -189,7 +190,7 @@ func (m *Mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 
 // state numbers what listings show: it rises with every change of the tree and
 // of this node's own names.
-func (m *Mount) state() uint64 { return m.cfg.Tree.Version() + m.locals.state() }
+func (m *Mount) state() uint64 { return m.cfg.Tree.Version() + m.locals.State() }
 
 // ReadDir continues a listing. One that starts, or starts over, shows the
 // present: it may be what the kernel keeps for the next reader.
@@ -231,7 +232,7 @@ func (m *Mount) list(n node) ([]fuse.DirEntry, error) {
 	if n.local != nil || !n.entry.Dir {
 		return nil, tree.ErrNotDir
 	}
-	temporaries, hidden := m.locals.list(n.entry.Inode)
+	temporaries, hidden := m.locals.List(n.entry.Inode)
 	children := m.cfg.Tree.List(n.entry.Inode)
 	entries := make([]fuse.DirEntry, 0, len(children)+len(temporaries)+2+len(m.views.listed))
 	entries = append(entries, fuse.DirEntry{Name: ".", Mode: fuse.S_IFDIR, Ino: nodeID(n.entry.Inode)},
@@ -240,7 +241,7 @@ func (m *Mount) list(n node) ([]fuse.DirEntry, error) {
 		entries = appendItems(entries, m.views.listed)
 	}
 	for _, f := range temporaries {
-		entries = append(entries, fuse.DirEntry{Name: f.at.name, Mode: fuse.S_IFREG, Ino: f.id})
+		entries = append(entries, fuse.DirEntry{Name: f.Name, Mode: fuse.S_IFREG, Ino: f.ID})
 	}
 	for _, e := range children {
 		mode := uint32(fuse.S_IFREG)

@@ -28,6 +28,8 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/text"
 	"etcpve/cfs/mount/bell"
+	"etcpve/cfs/mount/local"
+	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
@@ -102,11 +104,11 @@ type Mount struct {
 
 	ids      atomic.Uint64 // source of command ids
 	handles  handles
-	locals   locals
-	names    names
+	locals   *local.Store
+	names    *virtual.Names
 	views    views
 	queue    queue
-	local    proposals
+	local    *origin.Proposals
 	rejected *virtual.Rejected
 	events   *virtual.Events
 }
@@ -121,14 +123,14 @@ func New(cfg Config) (*Mount, error) {
 		events:        virtual.NewEvents(),
 		start:         cfg.Now(),
 		done:          make(chan struct{}),
+		local:         origin.New(),
+		names:         virtual.NewNames(virtualIDs),
+		locals:        local.New(localIDs),
 	}
 	m.events.Start(cfg.Tree.Index())
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.ids.Store(uint64(cfg.Now().UnixNano()))
 	m.handles.init()
-	m.locals.init()
-	m.names.init()
-	m.local.init()
 	m.queue.init(m)
 	m.views = m.newViews()
 
@@ -248,7 +250,7 @@ func (m *Mount) command(caller *fuse.InHeader, op command.Op, path string) *comm
 // propose has a command applied and returns its result. While it waits, the
 // change counts as one that the local kernel makes itself if the kernel's own
 // view follows from the answer (see proposals).
-func (m *Mount) propose(cancel <-chan struct{}, c *command.Command, own ownership) (tree.Result, error) {
+func (m *Mount) propose(cancel <-chan struct{}, c *command.Command, own origin.Origin) (tree.Result, error) {
 	if !m.cfg.Proposer.Quorate() {
 		return tree.Result{}, errNoQuorum
 	}
@@ -266,10 +268,10 @@ func (m *Mount) propose(cancel <-chan struct{}, c *command.Command, own ownershi
 			stop()
 		}
 	})
-	m.local.begin(c, own)
+	m.local.Begin(c, own)
 	r, err := m.cfg.Proposer.Propose(ctx, c)
 	if err != nil {
-		m.local.abandon(c)
+		m.local.Abandon(c)
 		m.queue.forgetPath(c.Path)
 		m.queue.forgetPath(c.To)
 		if ctx.Err() != nil {
@@ -281,7 +283,7 @@ func (m *Mount) propose(cancel <-chan struct{}, c *command.Command, own ownershi
 		return r, err
 	}
 	if r.Err != nil {
-		m.local.abandon(c) // no change will come of it
+		m.local.Abandon(c) // no change will come of it
 	}
 	return r, r.Err
 }

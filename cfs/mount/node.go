@@ -1,9 +1,8 @@
 package mount
 
 import (
-	"sync"
-
 	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/local"
 	"etcpve/cfs/tree"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -22,7 +21,7 @@ func nodeID(inode uint64) uint64 { return inode + 1 }
 // local file or a virtual name.
 type node struct {
 	entry tree.Entry
-	local *localFile
+	local *local.File
 	name  string
 }
 
@@ -32,10 +31,10 @@ func (n node) isTree() bool { return n.local == nil && n.name == "" }
 func (m *Mount) resolve(id uint64) (node, bool) {
 	switch {
 	case id >= virtualIDs:
-		name, ok := m.names.name(id)
+		name, ok := m.names.Name(id)
 		return node{name: name}, ok
 	case id >= localIDs:
-		f, inode, ok := m.locals.get(id)
+		f, inode, ok := m.locals.Get(id)
 		if !ok || inode == 0 {
 			return node{local: f}, ok
 		}
@@ -81,66 +80,12 @@ func (m *Mount) describe(out *fuse.Attr, ino uint64, mode uint32, dir bool, size
 	out.Atime, out.Mtime, out.Ctime = uint64(mtime), uint64(mtime), uint64(mtime)
 }
 
-// names numbers the virtual names that the kernel has looked up.
-type names struct {
-	mu    sync.Mutex // guards what follows
-	next  uint64
-	byID  map[uint64]*virtualName
-	ofNam map[string]*virtualName
-}
-
-type virtualName struct {
-	id, lookups uint64
-	name        string
-}
-
-func (n *names) init() {
-	n.next, n.byID, n.ofNam = virtualIDs, map[uint64]*virtualName{}, map[string]*virtualName{}
-}
-
-// id returns the number of a name and counts one lookup of it.
-func (n *names) id(name string) uint64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	v, ok := n.ofNam[name]
-	if !ok {
-		v = &virtualName{id: n.next, name: name}
-		n.next++
-		n.byID[v.id], n.ofNam[name] = v, v
-	}
-	v.lookups++
-	return v.id
-}
-
-func (n *names) name(id uint64) (string, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	v, ok := n.byID[id]
-	if !ok {
-		return "", false
-	}
-	return v.name, true
-}
-
-func (n *names) forget(id, lookups uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	v, ok := n.byID[id]
-	if !ok {
-		return
-	}
-	if v.lookups -= min(lookups, v.lookups); v.lookups == 0 {
-		delete(n.byID, id)
-		delete(n.ofNam, v.name)
-	}
-}
-
 // Forget is called when the kernel has dropped what it knew of a node.
 func (m *Mount) Forget(id, lookups uint64) {
 	switch {
 	case id >= virtualIDs:
-		m.names.forget(id, lookups)
+		m.names.Forget(id, lookups)
 	case id >= localIDs:
-		m.locals.forget(id, lookups)
+		m.locals.Forget(id, lookups)
 	}
 }

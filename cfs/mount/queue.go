@@ -1,87 +1,22 @@
 package mount
 
 import (
-	"slices"
 	"sync"
+	"sync/atomic"
 
-	"etcpve/cfs/command"
 	"etcpve/cfs/layout"
 	"etcpve/cfs/mount/bell"
+	"etcpve/cfs/mount/local"
+	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/tree"
 )
-
-// ownership says what the local kernel knows of a change by itself.
-type ownership uint8
-
-const (
-	// remote: nothing. Its caches must be told and the bell rung.
-	remote ownership = iota
-	// own: everything. The change is what a request of the kernel asked for.
-	own
-	// collected: the names, but its event came with the writes, before the
-	// content was there to be read. The bell tells that it is.
-	collected
-)
-
-// keptProposals is how many proposals of this node are remembered until their
-// changes arrive.
-const keptProposals = 4096
-
-// proposals knows which changes come from requests of the local kernel.
-type proposals struct {
-	mu    sync.Mutex // guards what follows
-	made  map[uint64]proposal
-	order []uint64
-}
-
-type proposal struct {
-	own  ownership
-	path string // of the change the kernel knows of; a command may have others
-}
-
-func (p *proposals) init() { p.made = map[uint64]proposal{} }
-
-func (p *proposals) begin(c *command.Command, own ownership) {
-	if own == remote {
-		return
-	}
-	path := c.Path
-	if c.Op == command.Rename {
-		path = c.To
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.made[c.ID] = proposal{own, path}
-	p.order = append(p.order, c.ID)
-	if len(p.order) > keptProposals {
-		delete(p.made, p.order[0])
-		p.order = slices.Delete(p.order, 0, 1)
-	}
-}
-
-// abandon makes the changes of a command those of a stranger: whoever proposed
-// it does not wait for it any more.
-func (p *proposals) abandon(c *command.Command) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.made, c.ID)
-}
-
-func (p *proposals) classify(c tree.Change) ownership {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if made, ok := p.made[c.ID]; ok && made.path == c.Path {
-		return made.own
-	}
-	return remote
-}
 
 // news is one thing the kernel is to be told.
 type news struct {
 	change tree.Change
-	own    ownership
-	name   *place // instead of a change: forget this name
-	inode  uint64 // instead of a change, if all: forget the attributes
+	own    origin.Origin
+	name   *local.Place // instead of a change: forget this name
+	inode  uint64       // instead of a change, if all: forget the attributes
 	all    bool
 }
 
@@ -91,19 +26,20 @@ type queue struct {
 	m       *Mount
 	mu      sync.Mutex // guards what follows
 	waiting []news
-	hot     map[place]int         // names that are about to be rung
-	gone    map[place]tree.Entry  // removed entries whose removal has not been rung
-	byInode map[uint64]tree.Entry // the same, by inode
+	hot     map[local.Place]int        // names that are about to be rung
+	gone    map[local.Place]tree.Entry // removed entries whose removal has not been rung
+	byInode map[uint64]tree.Entry      // the same, by inode
 	stopped bool
 	more    chan struct{} // has room for one: something is waiting
 	ended   chan struct{} // closed when run has returned
 
-	bell ringer
+	bell    bell.Ringer
+	ringing atomic.Pointer[ringing] // what is being rung
 }
 
 func (q *queue) init(m *Mount) {
 	q.m = m
-	q.hot, q.gone, q.byInode = map[place]int{}, map[place]tree.Entry{}, map[uint64]tree.Entry{}
+	q.hot, q.gone, q.byInode = map[local.Place]int{}, map[local.Place]tree.Entry{}, map[uint64]tree.Entry{}
 	q.more, q.ended = make(chan struct{}, 1), make(chan struct{})
 }
 
@@ -113,7 +49,7 @@ func (m *Mount) Applied(changes []tree.Change) {
 	m.events.Add(changes)
 	items := make([]news, len(changes))
 	for i, c := range changes {
-		items[i] = news{change: c, own: m.local.classify(c)}
+		items[i] = news{change: c, own: m.local.Of(c)}
 	}
 	m.queue.put(items...)
 }
@@ -126,7 +62,7 @@ func (m *Mount) Reset() {
 	walk = func(inode uint64) {
 		items = append(items, news{inode: inode, all: true})
 		for _, e := range m.cfg.Tree.List(inode) {
-			items = append(items, news{name: &place{inode, e.Name}})
+			items = append(items, news{name: &local.Place{Parent: inode, Name: e.Name}})
 			if e.Dir {
 				walk(e.Inode)
 			} else {
@@ -154,7 +90,7 @@ func (q *queue) put(items ...news) {
 // mark counts the names that a change makes hot, and keeps what it removes for
 // the bell. The caller holds the lock.
 func (q *queue) mark(n news, by int) {
-	if n.name != nil || n.all || n.own != remote || n.change.Kind == tree.Modified || n.change.Kind == tree.Touched {
+	if n.name != nil || n.all || n.own != origin.Remote || n.change.Kind == tree.Modified || n.change.Kind == tree.Touched {
 		return
 	}
 	for _, at := range places(n.change) {
@@ -167,7 +103,7 @@ func (q *queue) mark(n news, by int) {
 	switch {
 	case c.Kind != tree.Removed && c.Kind != tree.Renamed:
 	case by > 0:
-		e := tree.Entry{Inode: c.Inode, Parent: old.parent, Name: old.name, Dir: c.Dir, Mtime: c.Time}
+		e := tree.Entry{Inode: c.Inode, Parent: old.Parent, Name: old.Name, Dir: c.Dir, Mtime: c.Time}
 		q.gone[old], q.byInode[c.Inode] = e, e
 	default:
 		if q.gone[old].Inode == c.Inode {
@@ -178,19 +114,19 @@ func (q *queue) mark(n news, by int) {
 }
 
 // places returns the names a change is about: the old one first, if it has one.
-func places(c tree.Change) []place {
+func places(c tree.Change) []local.Place {
 	_, name := layout.Split(c.Path)
-	at := place{c.Parent, name}
+	at := local.Place{Parent: c.Parent, Name: name}
 	if c.Kind != tree.Renamed {
-		return []place{at}
+		return []local.Place{at}
 	}
 	_, name = layout.Split(c.From)
-	return []place{{c.FromParent, name}, at}
+	return []local.Place{{Parent: c.FromParent, Name: name}, at}
 }
 
 // isHot reports whether a name is about to be rung, so that the kernel must not
 // rely on what it is told of it.
-func (q *queue) isHot(at place) bool {
+func (q *queue) isHot(at local.Place) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.hot[at] > 0
@@ -204,7 +140,7 @@ func (q *queue) ghost(inode uint64) (tree.Entry, bool) {
 	return e, ok
 }
 
-func (q *queue) ghostAt(at place) (tree.Entry, bool) {
+func (q *queue) ghostAt(at local.Place) (tree.Entry, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e, ok := q.gone[at]
@@ -212,21 +148,21 @@ func (q *queue) ghostAt(at place) (tree.Entry, bool) {
 }
 
 // forgetName has the kernel ask for a name again.
-func (q *queue) forgetName(at place) { q.put(news{name: &at}) }
+func (q *queue) forgetName(at local.Place) { q.put(news{name: &at}) }
 
 // forgetPath is forgetName for a path of which little may be left.
 func (q *queue) forgetPath(path string) {
 	dir, name := layout.Split(path)
 	if e, ok := q.m.cfg.Tree.Lookup(dir); ok && name != "" {
-		q.forgetName(place{e.Inode, name})
+		q.forgetName(local.Place{Parent: e.Inode, Name: name})
 	}
 }
 
 // run tells the kernel what waits, until stop.
 func (q *queue) run() {
 	defer close(q.ended)
-	defer q.bell.stop()
-	q.bell.start(q.m.cfg.Bell, q.m.place, q.m.cfg.Log)
+	defer q.bell.Stop()
+	q.bell.Start(q.m.cfg.Bell, q.m.place, q.m.cfg.Log)
 	for {
 		q.mu.Lock()
 		batch, stopped := q.waiting, q.stopped
@@ -241,7 +177,7 @@ func (q *queue) run() {
 				return
 			}
 		}
-		q.bell.flush()
+		q.bell.Flush()
 		if len(batch) == 0 {
 			<-q.more
 		}
@@ -259,7 +195,7 @@ func (q *queue) stop() {
 	q.mu.Lock()
 	q.stopped = true
 	q.mu.Unlock()
-	q.bell.kill()
+	q.bell.Kill()
 	select {
 	case q.more <- struct{}{}:
 	default:
@@ -270,7 +206,7 @@ func (q *queue) stop() {
 func (q *queue) tell(n news) {
 	switch {
 	case n.name != nil:
-		q.m.server.EntryNotify(nodeID(n.name.parent), n.name.name)
+		q.m.server.EntryNotify(nodeID(n.name.Parent), n.name.Name)
 	case n.all:
 		q.m.server.InodeNotify(nodeID(n.inode), -1, 0)
 	default:
@@ -283,30 +219,30 @@ func (q *queue) tell(n news) {
 
 // tellChange takes back what the kernel knew and rings the bell. What it is told
 // of names comes first, so that the bell's own calls ask for them.
-func (q *queue) tellChange(c tree.Change, own ownership) {
+func (q *queue) tellChange(c tree.Change, own origin.Origin) {
 	names := places(c)
 	structural := c.Kind != tree.Modified && c.Kind != tree.Touched
-	if own == remote && structural {
-		q.bell.flush()
+	if own == origin.Remote && structural {
+		q.bell.Flush()
 		for _, at := range names {
-			q.m.server.EntryNotify(nodeID(at.parent), at.name)
+			q.m.server.EntryNotify(nodeID(at.Parent), at.Name)
 		}
 	}
 	q.m.server.InodeNotify(nodeID(c.Inode), -1, 0)
 	if structural {
 		for _, at := range names {
-			q.m.server.InodeNotify(nodeID(at.parent), -1, 0)
+			q.m.server.InodeNotify(nodeID(at.Parent), -1, 0)
 		}
 	}
 	if c.Kind == tree.Removed && c.Dir {
-		q.m.locals.dropDir(c.Inode)
+		q.m.locals.DropDir(c.Inode)
 	}
 	switch {
-	case own == remote:
-		q.bell.ring(ringing{change: c, names: names, ring: ringOf(c)})
-	case own == collected:
+	case own == origin.Remote:
+		q.ring(ringing{change: c, names: names, ring: ringOf(c)})
+	case own == origin.Collected:
 		c.Kind = tree.Modified
-		q.bell.ring(ringing{change: c, names: names, ring: ringOf(c)})
+		q.ring(ringing{change: c, names: names, ring: ringOf(c)})
 	}
 }
 

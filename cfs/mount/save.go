@@ -7,6 +7,9 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/text"
 	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/holder"
+	"etcpve/cfs/mount/local"
+	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
@@ -17,7 +20,7 @@ import (
 func (m *Mount) createNow(cancel <-chan struct{}, h *handle, path string, caller *fuse.InHeader) error {
 	c := m.command(caller, command.Write, path)
 	c.Exclusive = true
-	r, err := m.propose(cancel, c, own)
+	r, err := m.propose(cancel, c, origin.Own)
 	if err != nil {
 		return err
 	}
@@ -26,7 +29,7 @@ func (m *Mount) createNow(cancel <-chan struct{}, h *handle, path string, caller
 }
 
 func (m *Mount) createVirtual(in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	above, ok := m.names.name(in.NodeId)
+	above, ok := m.names.Name(in.NodeId)
 	if !ok {
 		return m.statusOf(tree.ErrNotExist)
 	}
@@ -63,7 +66,7 @@ func (m *Mount) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 	m.adopt(h)
 	data := h.data
 	if h.isTemporary() {
-		data, _ = m.locals.snapshot(h.file)
+		data, _ = m.locals.Snapshot(h.file)
 	} else if h.writable {
 		h.shared = true // the answer is sent after the lock is gone
 	}
@@ -81,7 +84,7 @@ func (m *Mount) adopt(h *handle) {
 	if h.file == nil || h.inode != 0 {
 		return
 	}
-	_, inode, ok := m.locals.get(h.file.id)
+	_, inode, ok := m.locals.Get(h.file.ID)
 	if !ok || inode == 0 {
 		return
 	}
@@ -117,13 +120,13 @@ func (m *Mount) write(h *handle, off uint64, data []byte) error {
 		return m.writeVirtual(h, off, data)
 	}
 	if h.isTemporary() {
-		err := m.locals.edit(h.file, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) {
+		err := m.locals.Edit(h.file, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) {
 			if h.appends {
 				off = uint64(len(old))
 			}
 			return splice(old, off, data)
 		})
-		if !errors.Is(err, errBecame) {
+		if !errors.Is(err, local.ErrBecame) {
 			return err
 		}
 		m.adopt(h)
@@ -266,8 +269,8 @@ func (m *Mount) pathOf(h *handle) (string, bool) {
 	if h.file == nil {
 		return "", false
 	}
-	dir, ok := m.cfg.Tree.Path(h.file.at.parent)
-	return layout.Join(dir, h.file.at.name), ok
+	dir, ok := m.cfg.Tree.Path(m.locals.At(h.file).Parent)
+	return layout.Join(dir, m.locals.At(h.file).Name), ok
 }
 
 // Flush is called when a descriptor is closed, each copy of it included: in
@@ -287,7 +290,7 @@ func (m *Mount) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if state == clean && !saving {
 		return fuse.OK
 	}
-	if state != clean && ok && (isHeldBy(h.opener, path) || state == truncated && isHeld(path)) {
+	if state != clean && ok && (holder.Has(h.opener, path) || state == truncated && holder.Any(path)) {
 		return fuse.OK
 	}
 	return m.statusOf(m.save(cancel, h, &in.InHeader))
@@ -320,6 +323,6 @@ func (m *Mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 		m.handles.done(inode)
 	}
 	if h.file != nil {
-		m.locals.release(h.file)
+		m.locals.Release(h.file)
 	}
 }

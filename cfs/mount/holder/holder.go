@@ -1,4 +1,8 @@
-package mount
+// Package holder tells who has a file open.
+//
+// It reads /proc, where descriptors are links. Their names are read but never
+// followed: that would ask the very file system that wants to know.
+package holder
 
 import (
 	"bytes"
@@ -9,17 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who has a file open is read from /proc, where descriptors are links. Their
-// names are read but never followed: that would ask this very file system.
-
-// isHeldBy reports whether the process of a thread has the file at path open for
+// Has reports whether the process of a thread has the file at path open for
 // writing.
-func isHeldBy(thread uint32, path string) bool {
+func Has(thread uint32, path string) bool {
 	return holds("/proc/"+strconv.FormatUint(uint64(thread), 10), "/"+path)
 }
 
-// isHeld reports whether any process has the file at path open for writing.
-func isHeld(path string) bool {
+// Any reports whether any process has the file at path open for writing.
+func Any(path string) bool {
 	names, err := namesIn("/proc")
 	if err != nil {
 		return false
