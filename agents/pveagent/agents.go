@@ -130,10 +130,10 @@ func newFlags(p *place) *flag.FlagSet {
 	flags.StringVar(&p.Tree, "pve", p.Tree, "where the cluster file system is mounted, or any directory laid out like it")
 	flags.StringVar(&p.Node, "node", p.Node, "name of the local node")
 	flags.StringVar(&p.Run, "run", p.Run, "directory for sockets, pid files and records")
-	flags.BoolVar(&p.dryRun, "dry-run", false, "print what would be done and end")
+	flags.BoolVar(&p.dryRun, "dry-run", p.dryRun, "print what would be done and end")
 	flags.StringVar(&p.guests, "guests", p.guests, "at the end of the agents: keep them running, or stop them")
 	flags.TextVar(&p.level, "log-level", p.level, "debug, info, warn or error")
-	flags.BoolVar(&p.noKVM, "no-kvm", false, "run all guests without KVM")
+	flags.BoolVar(&p.noKVM, "no-kvm", p.noKVM, "run all guests without KVM")
 	return flags
 }
 

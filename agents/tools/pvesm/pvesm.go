@@ -3,7 +3,7 @@
 // It owns its table of commands and their output, which is that of Proxmox VE's
 // pvesm. What a volume is and how it is made, agents/storage and the plugins
 // know; storages themselves are sections of storage.cfg, which an editor can
-// change as well.
+// change as well. It never mounts, makes or removes anything by itself.
 package pvesm
 
 import (

@@ -2,8 +2,9 @@
 //
 // It owns the layout of such a directory and the work on the files in it, which
 // the types that mount something first (nfs, cifs, cephfs) and btrfs build upon:
-// they embed Plugin and replace what differs. It creates and changes images with
-// qemu-img only, and lists them without it.
+// they embed Plugin and replace what differs. It never mounts anything and never
+// writes an image itself: images are created and changed with
+// qemu-img, and listed without it.
 package dir
 
 import (
