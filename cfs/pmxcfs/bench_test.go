@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func (t *table) bytesPerSave() {
 		const saves = 50
 		before := t.n.written()
 		for range saves {
-			t.must(os.WriteFile(t.n.path("bench/size"), bytes.Repeat([]byte("y"), size), 0o640))
+			t.must(os.WriteFile(t.n.path("bench/size"), noise(size), 0o640))
 		}
 		per := float64(t.n.written()-before) / saves
 		t.say(fmt.Sprintf("bytes to disk, save of %d B", size), fmt.Sprintf("%.0f (%.2f x)", per, per/float64(size)))
@@ -116,7 +117,7 @@ func (t *table) full() {
 		dir := t.n.path(fmt.Sprintf("full%d", d))
 		t.must(os.Mkdir(dir, 0o755))
 		for i := range 100 {
-			t.must(os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), bytes.Repeat([]byte{byte(i)}, 3000), 0o640))
+			t.must(os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), noise(3000), 0o640))
 		}
 	}
 	t.say("RSS with 30 MB in 10,000", fmt.Sprintf("%.1f MB", t.n.resident()))
@@ -145,3 +146,10 @@ func (n *node) field(file, key string) (value int64) {
 
 func (n *node) resident() float64 { return float64(n.field("status", "VmRSS")) / 1024 }
 func (n *node) written() int64    { return n.field("io", "write_bytes") }
+
+// noise is content that cannot be compressed.
+func noise(size int) []byte {
+	b := make([]byte, size)
+	rand.Read(b)
+	return b
+}

@@ -55,11 +55,11 @@ func (t *Tree) Guest(vmid uint32) (Guest, bool) {
 var observed = []string{
 	"corosync.conf", "corosync.conf.new", "storage.cfg", "user.cfg", "domains.cfg", "notifications.cfg",
 	"priv/notifications.cfg", "priv/shadow.cfg", "priv/acme/plugins.cfg", "priv/tfa.cfg", "priv/token.cfg",
-	"priv/ipam.db", "priv/macs.db", "datacenter.cfg", "vzdump.cron", "vzdump.conf", "jobs.cfg",
+	"priv/wg-keys.cfg", "datacenter.cfg", "vzdump.cron", "vzdump.conf", "jobs.cfg",
 	"ha/crm_commands", "ha/manager_status", "ha/resources.cfg", "ha/rules.cfg", "ha/groups.cfg", "ha/fence.cfg",
 	"status.cfg", "replication.cfg", "ceph.conf", "sdn/vnets.cfg", "sdn/zones.cfg", "sdn/controllers.cfg",
 	"sdn/subnets.cfg", "sdn/ipams.cfg", "sdn/mac-cache.json", "sdn/pve-ipam-state.json", "sdn/dns.cfg",
-	"sdn/fabrics.cfg", "sdn/prefix-lists.cfg", "sdn/.running-config", "virtual-guest/cpu-models.conf",
+	"sdn/fabrics.cfg", "sdn/route-maps.cfg", "sdn/prefix-lists.cfg", "sdn/.running-config", "virtual-guest/cpu-models.conf",
 	"virtual-guest/profiles.cfg", "firewall/cluster.fw", "mapping/directory.cfg", "mapping/pci.cfg", "mapping/usb.cfg",
 }
 
@@ -67,7 +67,7 @@ var observed = []string{
 // in the field's daemon. They are listed once they have changed.
 var observedAlso = regexp.MustCompile(`^(firewall|sdn/firewall)/[^/]+\.fw$` +
 	`|^nodes/[^/]+/(host\.fw|config|lrm_status|pve-ssl\.pem|pveproxy-ssl\.pem)$` +
-	`|^sdn/route-maps\.cfg$|^mapping/[^/]+\.cfg$`)
+	`|^mapping/[^/]+\.cfg$`)
 
 // isObserved tells the observed files by their paths.
 var isObserved = func() map[string]bool {
