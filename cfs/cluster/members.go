@@ -33,6 +33,7 @@ func (c *Cluster) reconcile(ctx context.Context, peers *peer.Peers) {
 		case <-tick.C:
 		}
 		if s := c.order.Status(); s.Leader == s.ID && s.Quorate {
+			c.publish(ctx)
 			c.adjust(ctx, peers, s)
 		}
 	}

@@ -17,9 +17,14 @@ import (
 	"etcpve/cfs/peer"
 )
 
+// A Restart makes the daemon start again, after the answer.
+type Restart struct {
+	Empty func() // with an empty tree, to be filled by the cluster
+	Alone func() // with its tree, as a group of one
+}
+
 // Verbs returns what pvecm may ask of the cluster through the local socket.
-// rejoin makes the daemon begin anew with an empty tree, after the answer.
-func (c *Cluster) Verbs(rejoin func()) map[string]control.Verb {
+func (c *Cluster) Verbs(restart Restart) map[string]control.Verb {
 	return map[string]control.Verb{
 		"create": verb(func(ctx context.Context, f Founding) (any, error) { return nil, c.Create(ctx, f) }),
 		"remove": verb(func(ctx context.Context, node string) (any, error) { return nil, c.Remove(ctx, node) }),
@@ -31,7 +36,14 @@ func (c *Cluster) Verbs(rejoin func()) map[string]control.Verb {
 			if err := c.Join(ctx, e); err != nil {
 				return nil, err
 			}
-			rejoin()
+			restart.Empty()
+			return nil, nil
+		}),
+		"survive": verb(func(context.Context, any) (any, error) {
+			if err := c.Survive(); err != nil {
+				return nil, err
+			}
+			restart.Alone()
 			return nil, nil
 		}),
 	}
@@ -81,14 +93,10 @@ type Entry struct {
 }
 
 // Join enters a cluster: this node becomes known to it and keeps what it was
-// given, but still has its own tree. Its own guests would be lost, so it must
-// have none.
+// given, but still has its own tree.
 func (c *Cluster) Join(ctx context.Context, e Entry) error {
-	if d := c.Definition(); len(d.Nodes) > 0 {
-		return fmt.Errorf("this node is in cluster %s already", d.Cluster)
-	}
-	if _, guests := c.config.Tree.Guests(); len(guests) > 0 {
-		return fmt.Errorf("this node has guests (%d, the first is %d): their VMIDs may be taken in the cluster", len(guests), guests[0].VMID)
+	if err := c.mayJoin(e.Information.Cluster); err != nil {
+		return err
 	}
 	address := net.JoinHostPort(e.Information.Address, strconv.Itoa(int(e.Information.Port)))
 	if len(e.Addresses) == 0 {
@@ -112,6 +120,24 @@ func (c *Cluster) Join(ctx context.Context, e Entry) error {
 		return errors.Join(errors.New("the cluster's definition is not usable"), err)
 	}
 	return c.config.Home.Settle(w, key)
+}
+
+// mayJoin says why this node may not give up its tree for that of the cluster
+// with the given name. A node that was removed knows nothing of it, so one that
+// has no quorum may ask: the cluster refuses a node that is a member still. Guests
+// of its own would be lost, unless the cluster is the one that has them too.
+func (c *Cluster) mayJoin(cluster string) error {
+	d := c.Definition()
+	if len(d.Nodes) > 0 && c.order.Status().Quorate {
+		return fmt.Errorf("this node is in cluster %s already", d.Cluster)
+	}
+	if len(d.Nodes) > 0 && d.Cluster == cluster {
+		return nil
+	}
+	if _, guests := c.config.Tree.Guests(); len(guests) > 0 {
+		return fmt.Errorf("this node has guests (%d, the first is %d): their VMIDs may be taken in the cluster", len(guests), guests[0].VMID)
+	}
+	return nil
 }
 
 // ownAddress finds the address from which this node reaches another. No packet

@@ -58,12 +58,12 @@ type daemon struct {
 // opposite order.
 func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar, ready func()) error {
 	debug.SetGCPercent(collectAt)
-	instance, err := lock(o.database)
+	instance, err := lock(o.database, o.mount, log)
 	if err != nil {
 		return err
 	}
 	defer instance.Close()
-	if err := prepare(o.mount, log); err != nil {
+	if err := prepare(o.mount); err != nil {
 		return err
 	}
 	d := &daemon{o: o, log: log, tree: tree.New(), fail: make(chan error, 1)}
@@ -101,7 +101,7 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	if err := d.prepareCluster(id, member); err != nil {
 		return err
 	}
-	d.node, err = consensus.New(consensus.Options{ID: uint64(id), Storage: d.db, Applier: d.db, Transport: d.cluster, Join: member, Log: d.log,
+	d.node, err = consensus.New(consensus.Options{ID: uint64(id), Storage: d.db, Applier: d.db, Transport: d.cluster, Join: member, Alone: d.o.alone, Log: d.log,
 		Changes: d.feed.put, Replaced: d.feed.replace})
 	if err != nil {
 		return err
@@ -120,9 +120,17 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 		return err
 	}
 	d.awaitQuorum(ctx)
+	if d.o.alone {
+		if err := d.survive(ctx, id); err != nil {
+			return err
+		}
+	}
 
 	executable, err := os.Executable()
 	if err != nil {
+		return err
+	}
+	if err := vacate(d.o.mount, d.log); err != nil {
 		return err
 	}
 	d.mount, err = mount.New(mount.Config{

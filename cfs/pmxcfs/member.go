@@ -31,6 +31,9 @@ const keptDatabases = 10
 // to be filled by the cluster.
 var errRejoin = errors.New("begin anew with the tree of the cluster")
 
+// errAlone ends a run after which the daemon goes on as a group of one.
+var errAlone = errors.New("go on as a group of one")
+
 func (d *daemon) home() cluster.Home {
 	return cluster.Home(filepath.Join(filepath.Dir(d.o.database), "cluster"))
 }
@@ -78,10 +81,25 @@ func (d *daemon) startCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	verbs := d.cluster.Verbs(func() { d.failed(errRejoin) })
+	verbs := d.cluster.Verbs(cluster.Restart{Empty: func() { d.failed(errRejoin) }, Alone: func() { d.failed(errAlone) }})
 	d.spawn("control", func() error { return control.Serve(ctx, socket, verbs, d.log) })
 	if !d.o.local {
 		d.spawn("cluster", func() error { return d.cluster.Run(ctx, d.node) })
+	}
+	return nil
+}
+
+// survive makes the group of one, as which this run has started, the one that
+// every later run finds.
+func (d *daemon) survive(ctx context.Context, id uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, quorumPatience)
+	defer cancel()
+	err := d.node.SetMember(ctx, uint64(id), consensus.Voter)
+	if err == nil {
+		err = d.db.Flush(ctx) // or a kill within the next seconds would bring the old group back
+	}
+	if err != nil {
+		return fmt.Errorf("go on as a group of one: %w", err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"etcpve/cfs/layout"
 	"etcpve/cfs/mount"
@@ -17,8 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// dyingPatience is for how long a start waits for a daemon that was killed.
+const dyingPatience = 5 * time.Second
+
 // lock makes this the only daemon of a database, until the file is closed.
-func lock(database string) (*os.File, error) {
+func lock(database, dir string, log *slog.Logger) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(database), 0o755); err != nil {
 		return nil, err
 	}
@@ -27,35 +31,90 @@ func lock(database string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errInUse(database)
+	for deadline := time.Now().Add(dyingPatience); ; time.Sleep(10 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) || !isDying(f) {
+			break
 		}
-		return nil, fmt.Errorf("%s: lock: %w", path, err)
+		log.Warn("ending the mount of a daemon that was killed", "path", dir)
+		if e := unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH); e != nil {
+			log.Warn("mount not ended", "path", dir, "err", e)
+		}
+	}
+	if err == nil {
+		err = errors.Join(f.Truncate(0), writePID(f))
+	}
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = errInUse(database)
+	case err != nil:
+		err = fmt.Errorf("%s: lock: %w", path, err)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }
 
-// prepare makes sure that dir is an empty directory to mount on. A mount that a
-// dead daemon has left there is taken away, any other is left alone.
-func prepare(dir string, log *slog.Logger) error {
-	for {
-		m, ok, err := mounted(dir)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
+func writePID(f *os.File) error {
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+// isDying reports whether the daemon that has the lock was killed and cannot
+// end: one of its threads waits in the kernel for somebody who waits for an
+// answer of the daemon. Only the forced end of the mount helps.
+func isDying(lock *os.File) bool {
+	text := make([]byte, 32)
+	n, _ := lock.ReadAt(text, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if err != nil {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return strings.HasPrefix(after, "Z")
+}
+
+// prepare makes sure that dir can be mounted on: an empty directory, or the mount
+// of a daemon that has died. Any other mount is left alone.
+func prepare(dir string) error {
+	m, ok, err := mounted(dir)
+	if err != nil {
+		return err
+	}
+	if ok {
 		if m.kind != "fuse."+mount.FSName || answers(dir) {
 			return fmt.Errorf("%s: already a mount point (%s), and not one that was left behind; unmount it first", dir, m.kind)
+		}
+		return nil
+	}
+	return vacant(dir)
+}
+
+// vacate takes away the mounts of daemons that have died. It comes right before
+// the new mount: what programs write in between would be hidden by it.
+func vacate(dir string, log *slog.Logger) error {
+	for {
+		if err := prepare(dir); err != nil {
+			return err
+		}
+		if _, ok, err := mounted(dir); err != nil || !ok {
+			return err
 		}
 		log.Warn("taking away the mount of a daemon that has died", "path", dir)
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("%s: unmount: %w", dir, err)
 		}
 	}
+}
+
+// vacant makes the directory and refuses one that is not empty.
+func vacant(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

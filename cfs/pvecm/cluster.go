@@ -183,23 +183,18 @@ func add(args []string, out io.Writer) error {
 // settle waits until the joined node has the cluster's tree and makes the node's
 // directories in it.
 func (d *daemon) settle(mount string, out io.Writer) error {
-	fmt.Fprint(out, "waiting for quorum...")
-	var r cluster.Report
-	for deadline := time.Now().Add(quorateWithin); ; time.Sleep(100 * time.Millisecond) {
-		err := d.ask("status", nil, &r)
-		if err == nil && r.Quorate && r.Applied > 0 && mounted(mount) {
-			break
-		}
-		if time.Now().After(deadline) {
-			fmt.Fprintln(out, "not yet")
-			return errors.Join(errors.New("the node is known to the cluster, but has no quorum yet: see 'pvecm status'"), err)
-		}
+	node := ""
+	err := d.await(out, func(r cluster.Report) bool {
+		node = r.Node
+		return r.Quorate && r.Applied > 0 && mounted(mount)
+	})
+	if err != nil {
+		return fmt.Errorf("the node is known to the cluster: %w", err)
 	}
-	fmt.Fprintln(out, "OK")
-	if err := updatecerts([]string{"--silent", "--mount", mount, "--node", r.Node}, out); err != nil {
+	if err := updatecerts([]string{"--silent", "--mount", mount, "--node", node}, out); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "successfully added node '%s' to cluster.\n", r.Node)
+	fmt.Fprintf(out, "successfully added node '%s' to cluster.\n", node)
 	return nil
 }
 

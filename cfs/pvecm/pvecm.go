@@ -28,6 +28,9 @@ func verbs() []verb {
 		{"delnode", "NODE", "take another node out of the cluster", delnode},
 		{"status", "", "show the cluster and its quorum", statusVerb},
 		{"nodes", "", "show the nodes that answer", nodesVerb},
+		{"expected", "1 [--force]", "let this node go on alone when the majority is gone for good", expected},
+		{"keygen", "FILE", "write a new secret", keygen},
+		{"apiver", "", "print the version of what is said when a node joins", apiver},
 		{"updatecerts", "[--silent] [--mount DIR] [--node NAME]", "make this node's directories, keys and certificates where they are missing", updatecerts},
 	}
 }
