@@ -166,10 +166,14 @@ func (c *Cluster) speaker() *membership.Gossip {
 	return c.gossip
 }
 
+// Attach tells the cluster through which consensus it proposes. It comes before
+// anything is asked of it.
+func (c *Cluster) Attach(order Order) { c.order = order }
+
 // Run takes part until ctx ends: as soon as a definition names this node, it
 // listens and speaks.
-func (c *Cluster) Run(ctx context.Context, order Order) error {
-	c.ctx, c.order = ctx, order
+func (c *Cluster) Run(ctx context.Context) error {
+	c.ctx = ctx
 	for ctx.Err() == nil {
 		c.adopt()
 		if own, member := c.Definition().Node(c.config.Node); member {

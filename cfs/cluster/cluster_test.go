@@ -90,7 +90,8 @@ func (m *machine) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	db, order, cluster := m.db, m.order, m.cluster
-	for _, run := range []func(context.Context) error{db.Run, order.Run, func(ctx context.Context) error { return cluster.Run(ctx, order) }} {
+	cluster.Attach(order)
+	for _, run := range []func(context.Context) error{db.Run, order.Run, cluster.Run} {
 		m.ended.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
 				m.t.Errorf("%s: %v", m.name, err)

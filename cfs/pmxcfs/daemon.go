@@ -116,6 +116,7 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 		defer d.order.Done()
 		return d.node.Run(order)
 	})
+	d.cluster.Attach(d.node)
 	if err := d.startCluster(ctx); err != nil {
 		return err
 	}
@@ -125,7 +126,11 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 			return err
 		}
 	}
+	return d.startMount(ctx, writer(id, member), level)
+}
 
+// startMount shows the tree.
+func (d *daemon) startMount(ctx context.Context, writer uint32, level *slog.LevelVar) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return err
@@ -134,7 +139,7 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 		return err
 	}
 	d.mount, err = mount.New(mount.Config{
-		Dir: d.o.mount, Node: d.o.node, Writer: writer(id, member), GID: group(d.log), Tree: d.tree, Locks: d.locks, Proposer: d.node, Cluster: d.members,
+		Dir: d.o.mount, Node: d.o.node, Writer: writer, GID: group(d.log), Tree: d.tree, Locks: d.locks, Proposer: d.node, Cluster: d.members,
 		Check:   d.check,
 		History: past{d.db}, Status: d.status, ClusterLog: d.clusterLog, Bell: executable,
 		Log: d.log, Level: level, Now: time.Now,

@@ -84,7 +84,7 @@ func (d *daemon) startCluster(ctx context.Context) error {
 	verbs := d.cluster.Verbs(cluster.Restart{Empty: func() { d.failed(errRejoin) }, Alone: func() { d.failed(errAlone) }})
 	d.spawn("control", func() error { return control.Serve(ctx, socket, verbs, d.log) })
 	if !d.o.local {
-		d.spawn("cluster", func() error { return d.cluster.Run(ctx, d.node) })
+		d.spawn("cluster", func() error { return d.cluster.Run(ctx) })
 	}
 	return nil
 }

@@ -125,6 +125,9 @@ func (t *Tree) findGuests() error {
 			return fmt.Errorf("guest %d has two configurations: %s and %s", g.VMID, other.Path(), path)
 		}
 		t.guests.set(g)
+		if e.Version > e.Inode {
+			t.guests.set(g) // created at one version, written at a later one: the list has counted both
+		}
 	}
 	return nil
 }
