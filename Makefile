@@ -30,7 +30,7 @@ run:
 test:
 	$(SUDO) contrib/setup test
 	$(MAKE) --no-print-directory build check
-	$(GO) test $(ASROOT) -timeout 30m ./...
+	$(GO) test $(ASROOT) -short -timeout 20m ./...
 
 ## check: format, vet, staticcheck, house rules
 check:
