@@ -1,6 +1,10 @@
 # Every target works from a fresh checkout; "make run" and "make test" also
 # install the Debian packages they need.
 
+# A pipe fails when any part of it does.
+SHELL       := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 GO      ?= $(or $(shell command -v go),/usr/local/go/bin/go)
 PREFIX  ?= /usr/local
 GOLDEN  ?= $(abspath ../shared/golden)
@@ -30,7 +34,8 @@ run:
 test:
 	$(SUDO) contrib/setup test
 	$(MAKE) --no-print-directory build check
-	$(GO) test $(ASROOT) -short -timeout 20m ./...
+	$(GO) build -o bin/verdict ./fixtures/verdict
+	$(GO) test $(ASROOT) -json -timeout 30m ./... | bin/verdict
 
 ## check: format, vet, staticcheck, house rules
 check:
