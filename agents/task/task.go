@@ -12,6 +12,7 @@ package task
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"etcpve/agents/host"
 	"etcpve/agents/reconcile"
@@ -217,18 +220,20 @@ func (a *Agent) Report(_ string, f File, s State, _ error) reconcile.Report {
 	return reconcile.Report{Again: max(time.Second, keepEnded-s.Now.Sub(f.Written))}
 }
 
-// claim renames a request to its UPID. Two requests for the same work in one
-// second differ by a second in their names.
+// claim renames a request to its UPID. Requests for the same work in one second
+// differ by a second in their names. They are claimed at the same time, so a
+// rename must not replace: the request that another was claimed over is lost.
 func (a *Agent) claim(f File) error {
 	for when := time.Now().Unix(); ; when++ {
 		name := a.identify(f.Request, when).String()
-		if _, err := os.Lstat(a.path(name)); err == nil {
-			continue
-		}
-		if err := os.Rename(a.path(f.Name), a.path(name)); err != nil && !os.IsNotExist(err) {
+		err := unix.Renameat2(unix.AT_FDCWD, a.path(f.Name), unix.AT_FDCWD, a.path(name), unix.RENAME_NOREPLACE)
+		switch {
+		case errors.Is(err, unix.EEXIST):
+		case err == nil, errors.Is(err, unix.ENOENT): // withdrawn
+			return nil
+		default:
 			return fmt.Errorf("task %s: claim: %w", f.Name, err)
 		}
-		return nil
 	}
 }
 
