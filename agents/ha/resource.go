@@ -27,7 +27,7 @@ type Rebalance struct {
 	Enabled   bool
 	Threshold float64 // imbalance above which something is done
 	Method    string  // bruteforce or topsis
-	Hold      int     // rounds the imbalance has to last
+	Hold      float64 // rounds the imbalance has to last
 	Margin    float64 // least relative gain of a move
 }
 

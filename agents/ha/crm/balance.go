@@ -19,7 +19,7 @@ func (r *round) balance() {
 		return
 	}
 	r.imbalanced++
-	if r.imbalanced < c.Hold {
+	if float64(r.imbalanced) < c.Hold {
 		return
 	}
 	r.imbalanced = 0

@@ -219,6 +219,36 @@ func TestBrokenRulesKeepTheOldOnes(t *testing.T) {
 	}
 }
 
+// TestNewMasterLeavesOutABrokenRule begins with a broken rule beside a good one.
+func TestNewMasterLeavesOutABrokenRule(t *testing.T) {
+	w := newWorld(3, ha.DefaultSettings)
+	w.Rules = "node-affinity: bad\n\tresources vm:1\n\tnodes n3:high\n\nnode-affinity: good\n\tresources vm:1\n\tnodes n2\n"
+	w.add("vm:1", "n1", nil)
+	want := "ignoring a rule - ha/rules.cfg: rule 'bad': line 3: nodes: 'high' is not a priority"
+	if got := w.round(); !slices.Contains(got, want) {
+		t.Errorf("%q", got)
+	}
+	w.rounds(3)
+	if got := w.states(); got != "vm:1 started n2" {
+		t.Error(got)
+	}
+}
+
+// TestGroupTakesServicesThatComeLater adds a service to a group while an old node
+// puts off the conversion of groups.
+func TestGroupTakesServicesThatComeLater(t *testing.T) {
+	w := newWorld(3, ha.DefaultSettings)
+	w.Members["n3"] = Member{Connected: true, Version: "8.4.0"}
+	w.Groups = "group: g\n\tnodes n2\n\trestricted 1\n"
+	w.add("vm:1", "n1", nil)
+	w.rounds(3)
+	w.add("vm:2", "n1", func(r *ha.Resource) { r.Group = "g" })
+	w.rounds(4)
+	if got := w.states(); got != "vm:1 started n1, vm:2 started n2" {
+		t.Error(got)
+	}
+}
+
 func TestVersionsThatKnowRules(t *testing.T) {
 	for version, want := range map[string]bool{
 		"9.0.0": true, "9.0.0~16": true, "9.0.0~15": false, "9.0.1~1": true, "8.4.99": false, "8.4-1": false,

@@ -1,6 +1,7 @@
 package crm
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -24,10 +25,11 @@ const versionWithRules = "9.0.0~16"
 // While there are groups it returns them, and lets them decide the failback of
 // their services.
 func (r *round) convertGroups() []rules.Group {
-	groups, err := rules.ParseGroups(r.view.Groups)
-	if err != nil {
-		r.log.Err("ignoring groups - %v", err)
-		return nil
+	groups, mistakes := rules.ParseGroups(r.view.Groups)
+	if r.bound.groups != r.view.Groups {
+		for _, m := range mistakes {
+			r.log.Err("ignoring a group - %v", m)
+		}
 	}
 	if len(groups) == 0 {
 		return nil
@@ -39,8 +41,12 @@ func (r *round) convertGroups() []rules.Group {
 	}
 	r.log.Notice("start ha group migration...")
 	reason := r.groupsBlocked()
+	if reason == "" && len(mistakes) > 0 {
+		reason = mistakes[0].Error() // converted, the group would be lost
+	}
 	text := ""
 	if reason == "" {
+		var err error
 		if text, err = rules.AppendGroups(r.view.Rules, groups, r.members()); err != nil {
 			reason = err.Error()
 		}
@@ -99,7 +105,8 @@ func (r *round) groupsBlocked() string {
 		if state != ha.Online {
 			return "node '" + node + "' is not online"
 		}
-		lrm, mode := r.view.LRMs[node], r.modes[node]
+		lrm := r.view.LRMs[node]
+		mode := cmp.Or(lrm.Mode, ha.ModeActive)
 		r.log.Notice("ha groups migration: lrm '%s' is in state '%s' and mode '%s'", node, lrm.State, mode)
 		idle := lrm.State == ha.LRMWait && r.status.ActiveOn(node) == 0
 		if lrm.State != ha.LRMActive && !idle {

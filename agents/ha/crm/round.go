@@ -1,6 +1,7 @@
 package crm
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -25,9 +26,12 @@ type Memory struct {
 type bound struct {
 	rules, groups string
 	nodes         []string
+	members       string // services of groups, while there are groups
 	derived       bool
 }
 
+// equal leaves the members of groups aside: a service that comes or goes is no
+// reason to report the same findings again.
 func (b bound) equal(c bound) bool {
 	return b.rules == c.rules && b.groups == c.groups && b.derived == c.derived && slices.Equal(b.nodes, c.nodes)
 }
@@ -198,23 +202,38 @@ func (r *round) count(sid string) {
 }
 
 // deriveConstraints reads the rules again if anything they depend on changed.
+// With a mistake in them the rules known before hold, or, if there are none, the
+// others.
 func (r *round) deriveConstraints(groups []rules.Group) {
-	now := bound{r.view.Rules, r.view.Groups, slices.Sorted(maps.Keys(r.status.Nodes)), true}
-	if r.bound.equal(now) {
+	now := bound{rules: r.view.Rules, groups: r.view.Groups, nodes: slices.Sorted(maps.Keys(r.status.Nodes)), derived: true}
+	var members map[string][]string
+	if len(groups) > 0 {
+		members = r.members()
+		now.members = fmt.Sprint(members)
+	}
+	known := r.bound.equal(now)
+	if known && r.bound.members == now.members {
 		return
 	}
+	before := r.bound
 	r.bound = now
-	all, err := rules.Parse(r.view.Rules)
-	if err != nil {
-		r.log.Err("keeping the rules known before - %v", err)
+	all, mistakes := rules.Parse(r.view.Rules)
+	if mistakes != nil && before.derived {
+		r.log.Err("keeping the rules known before - %v", mistakes[0])
 		return
 	}
-	all = append(all, rules.FromGroups(groups, r.members())...)
+	all = append(all, rules.FromGroups(groups, members)...)
 	findings, sound := rules.Check(all, len(now.nodes))
+	r.constraints = rules.Derive(sound)
+	if known {
+		return
+	}
+	for _, m := range mistakes {
+		r.log.Err("ignoring a rule - %v", m)
+	}
 	for _, f := range findings {
 		r.log.Info("%s", f)
 	}
-	r.constraints = rules.Derive(sound)
 }
 
 // settle handles services until nothing changes any more; if only is given,

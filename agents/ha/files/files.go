@@ -36,6 +36,20 @@ const lockPatience = 10 * time.Second
 // A Tree is a mounted cluster file system, or any directory laid out like it.
 type Tree struct{ Root string }
 
+// Mistakes are what could not be understood in a file. They come with what
+// could: a mistake in one place does not stop the rest from being cared for.
+type Mistakes []string
+
+func (m Mistakes) Error() string { return strings.Join(m, "; ") }
+
+// err is nil if there are none.
+func (m Mistakes) err() error {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
 // LRMStatus returns the place of a node's LRM status.
 func LRMStatus(node string) string { return "nodes/" + node + "/lrm_status" }
 
@@ -69,9 +83,17 @@ func (t Tree) Status() (status ha.ManagerStatus, err error) {
 	return status, t.readJSON(Status, &status)
 }
 
-// LRM returns what a node's LRM said last.
+// LRM returns what a node's LRM said last. What cannot be read as JSON says
+// nothing, and is one of the Mistakes.
 func (t Tree) LRM(node string) (status ha.LRMStatus, err error) {
-	return status, t.readJSON(LRMStatus(node), &status)
+	err = t.readJSON(LRMStatus(node), &status)
+	if malformed := (*json.SyntaxError)(nil); errors.As(err, &malformed) {
+		return ha.LRMStatus{}, Mistakes{err.Error()}
+	}
+	if unfit := (*json.UnmarshalTypeError)(nil); errors.As(err, &unfit) {
+		return ha.LRMStatus{}, Mistakes{err.Error()}
+	}
+	return status, err
 }
 
 // WriteJSON writes a status file.

@@ -237,6 +237,11 @@ func (w *work) move(sid string, j job) ha.Code {
 		w.log.Info("ignoring rebalance-on-start for service %s - already running", sid)
 		return ha.Ignored
 	}
+	// While HA is disarmed in mode ignore, the target of a motion is forgotten.
+	if j.target == "" {
+		w.log.Err("service %s not moved (migration error)", sid)
+		return ha.Error
+	}
 	if err := w.guests.Move(sid, j.target, j.state == ha.Migrate); err != nil {
 		w.log.Err("service %s not moved (migration error)", sid)
 		return ha.Error

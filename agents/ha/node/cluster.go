@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"etcpve/agents/ha"
 	"etcpve/agents/ha/crm"
 	"etcpve/agents/ha/files"
 	"etcpve/agents/ha/lrm"
@@ -38,9 +37,6 @@ func (c cluster) Consistent() bool {
 // ShutdownPolicy returns the policy of datacenter.cfg, or the default where it
 // cannot be read.
 func (c cluster) ShutdownPolicy() string {
-	s, err := c.files.Settings()
-	if err != nil {
-		return ha.DefaultSettings.ShutdownPolicy
-	}
+	s, _ := c.files.Settings() // what could not be read is at its default
 	return s.ShutdownPolicy
 }

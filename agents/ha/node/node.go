@@ -188,7 +188,7 @@ func (a *Agent) runLRM(ctx context.Context, at cluster, store *lrmStore, g guest
 func (a *Agent) runCRM(ctx context.Context, at cluster, socket string) {
 	log := a.logger("crm")
 	locks := newLocks(a.Tree, a.clock)
-	store := crmStore{cluster: at, ctx: ctx, locks: locks, log: log, tell: a.explain}
+	store := crmStore{cluster: at, ctx: ctx, locks: locks, log: log, tell: a.explain, noted: new(notes)}
 	guard := ha.NewGuard(ha.ManagerLock, locks, fence.NewClient(socket, a.Log), log)
 	m := crm.New(a.Node, at, store, store, guard, log)
 	a.rounds(ctx, a.crm, crmRound, m.Step, m.Stop)

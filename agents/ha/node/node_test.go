@@ -40,7 +40,7 @@ func storeOf(t *testing.T, tree files.Tree) crmStore {
 	c := clock{time.Now(), 1}
 	return crmStore{
 		cluster: cluster{c, tree, "n2"}, ctx: t.Context(), locks: newLocks(tree.Root, c),
-		log: func(ha.Level, string) {}, tell: func(crm.Outcome) {},
+		log: func(ha.Level, string) {}, tell: func(crm.Outcome) {}, noted: new(notes),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,20 @@ type crmStore struct {
 	locks *locks
 	log   ha.Log
 	tell  func(crm.Outcome) // what is said of a round besides its status
+	noted *notes
+}
+
+// notes are the mistakes in files that were logged, so that each is logged once.
+type notes struct{ known files.Mistakes }
+
+// take logs what is new of the mistakes a round came across.
+func (n *notes) take(found files.Mistakes, log ha.Log) {
+	for _, m := range found {
+		if !slices.Contains(n.known, m) {
+			log.Warn("%s", m)
+		}
+	}
+	n.known = found
 }
 
 var (
@@ -66,24 +81,37 @@ func (s crmStore) NewUID() string { return rand.Text() }
 func (s crmStore) View() (v crm.View, err error) {
 	v = crm.View{Node: s.node, Now: s.Now(), Members: map[string]crm.Member{}, LRMs: map[string]ha.LRMStatus{}}
 	members, err := s.files.Members()
-	for name, online := range members.Online {
-		v.Members[name] = crm.Member{Connected: online, Version: version}
-		lrm, e := s.files.LRM(name)
-		err = errors.Join(err, e)
-		v.LRMs[name] = lrm
+	var found files.Mistakes
+	for _, name := range slices.Sorted(maps.Keys(members.Online)) {
+		v.Members[name] = crm.Member{Connected: members.Online[name], Version: version}
+		read := func() (ha.LRMStatus, error) { return s.files.LRM(name) }
+		v.LRMs[name], err = and(aside(&found, read))(err)
 	}
 	v.Status, err = and(s.files.Status)(err)
-	v.Resources, err = and(s.files.Configured)(err)
+	v.Resources, err = and(aside(&found, s.files.Configured))(err)
 	v.Commands, err = and(s.files.Queued)(err)
 	v.Rules, err = and(func() (string, error) { return s.files.Read(files.Rules) })(err)
 	v.Groups, err = and(func() (string, error) { return s.files.Read(files.Groups) })(err)
-	if v.Settings, err = and(s.files.Settings)(err); err != nil {
+	if v.Settings, err = and(aside(&found, s.files.Settings))(err); err != nil {
 		return v, err
 	}
+	s.noted.take(found, s.log)
 	if v.Settings.Scheduler != ha.DefaultSettings.Scheduler {
 		err = s.measure(&v)
 	}
 	return v, err
+}
+
+// aside puts mistakes aside: what could be understood is what was read.
+func aside[T any](found *files.Mistakes, read func() (T, error)) func() (T, error) {
+	return func() (T, error) {
+		value, err := read()
+		var m files.Mistakes
+		if errors.As(err, &m) {
+			*found, err = append(*found, m...), nil
+		}
+		return value, err
+	}
 }
 
 // and reads one more thing, and keeps the errors of those before.
@@ -217,8 +245,10 @@ func (s *lrmStore) services() []string {
 	return slices.Clone(s.mine)
 }
 
-// Resources reads what is configured.
-func (s *lrmStore) Resources() (map[string]ha.Resource, error) { return s.files.Configured() }
+// Resources reads what is configured. The master logs mistakes.
+func (s *lrmStore) Resources() (map[string]ha.Resource, error) {
+	return aside(new(files.Mistakes), s.files.Configured)()
+}
 
 // Publish writes the node's lrm_status. One that waits for work and has nothing
 // new to say says so once a minute.

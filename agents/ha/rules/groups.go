@@ -17,9 +17,9 @@ type Group struct {
 	comment    string
 }
 
-// ParseGroups reads ha/groups.cfg.
-func ParseGroups(text string) ([]Group, error) {
-	var groups []Group
+// ParseGroups reads ha/groups.cfg. A group that cannot be understood is left
+// out, and the others hold.
+func ParseGroups(text string) (groups []Group, mistakes []error) {
 	for _, s := range section.ParseDocument(text, "").Sections {
 		if s.Type != "group" {
 			continue
@@ -27,7 +27,8 @@ func ParseGroups(text string) ([]Group, error) {
 		value := func(key string) string { v, _ := s.Get(key); return v }
 		nodes, err := parseNodes(value("nodes"))
 		if err != nil {
-			return nil, fmt.Errorf("ha/groups.cfg: line %d: group '%s': %w", s.Line, s.ID, err)
+			mistakes = append(mistakes, fmt.Errorf("ha/groups.cfg: line %d: group '%s': %w", s.Line, s.ID, err))
+			continue
 		}
 		groups = append(groups, Group{
 			ID:         s.ID,
@@ -38,7 +39,7 @@ func ParseGroups(text string) ([]Group, error) {
 			comment:    value("comment"),
 		})
 	}
-	return groups, nil
+	return groups, mistakes
 }
 
 // Rule returns the rule that does what the group did for the given services.

@@ -36,20 +36,21 @@ type Rule struct {
 	Disabled bool
 }
 
-// Parse reads ha/rules.cfg. Sections of other kinds are skipped.
-func Parse(text string) ([]Rule, error) {
-	var all []Rule
+// Parse reads ha/rules.cfg. Sections of other kinds are skipped. A rule that
+// cannot be understood is left out, and the others hold.
+func Parse(text string) (all []Rule, mistakes []error) {
 	for _, s := range section.ParseDocument(text, "").Sections {
 		if kind := Kind(s.Type); kind != NodeAffinity && kind != ResourceAffinity {
 			continue
 		}
 		r, err := parseRule(s)
 		if err != nil {
-			return nil, fmt.Errorf("ha/rules.cfg: rule '%s': %w", s.ID, err)
+			mistakes = append(mistakes, fmt.Errorf("ha/rules.cfg: rule '%s': %w", s.ID, err))
+			continue
 		}
 		all = append(all, r)
 	}
-	return all, nil
+	return all, mistakes
 }
 
 func parseRule(s section.Section) (r Rule, err error) {

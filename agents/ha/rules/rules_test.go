@@ -49,9 +49,9 @@ func TestCheckFindsContradictions(t *testing.T) {
 			b: two or more resources are restricted to less nodes than available to the resources`},
 		"apart in a place just large enough": {place("a", "vm:1,vm:2", "n1,n2") + apart("b", "vm:1,vm:2,vm:3"), ""},
 	} {
-		all, err := Parse(c.text)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+		all, mistakes := Parse(c.text)
+		if mistakes != nil {
+			t.Fatalf("%s: %v", name, mistakes)
 		}
 		findings, sound := Check(all, 3)
 		var got, want []string
@@ -77,10 +77,10 @@ func TestCheckFindsContradictions(t *testing.T) {
 }
 
 func TestConstraintsFollowFromAllRules(t *testing.T) {
-	all, err := Parse(together("p", "vm:1,vm:2") + together("q", "vm:2,vm:3") + together("r", "vm:4,vm:5") +
+	all, mistakes := Parse(together("p", "vm:1,vm:2") + together("q", "vm:2,vm:3") + together("r", "vm:4,vm:5") +
 		apart("a", "vm:1,vm:4") + rule("node-affinity", "n", "vm:3", "nodes n1:2,n2", "strict 1"))
-	if err != nil {
-		t.Fatal(err)
+	if mistakes != nil {
+		t.Fatal(mistakes)
 	}
 	c := Derive(all)
 	for sid, want := range map[string]string{
@@ -99,9 +99,9 @@ func TestConstraintsFollowFromAllRules(t *testing.T) {
 }
 
 func TestGroupsBecomeRules(t *testing.T) {
-	groups, err := ParseGroups("group: g1\n\tnodes n1:2,n2\n\trestricted 1\n\tcomment the first\n\ngroup: g2\n\tnodes n3\n\tnofailback 1\n")
-	if err != nil {
-		t.Fatal(err)
+	groups, mistakes := ParseGroups("group: g1\n\tnodes n1:2,n2\n\trestricted 1\n\tcomment the first\n\ngroup: g2\n\tnodes n3\n\tnofailback 1\n")
+	if mistakes != nil {
+		t.Fatal(mistakes)
 	}
 	if !groups[0].Restricted || groups[0].NoFailback || groups[1].Restricted || !groups[1].NoFailback {
 		t.Errorf("%+v", groups)
@@ -116,23 +116,28 @@ func TestGroupsBecomeRules(t *testing.T) {
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	all, err := Parse(got)
-	if direct := FromGroups(groups, map[string][]string{"g1": {"vm:2", "vm:1"}}); err != nil || fmt.Sprint(all) != fmt.Sprint(direct) {
-		t.Errorf("read again: %v, %v, want %v", all, err, direct)
+	all, mistakes := Parse(got)
+	if direct := FromGroups(groups, map[string][]string{"g1": {"vm:2", "vm:1"}}); mistakes != nil || fmt.Sprint(all) != fmt.Sprint(direct) {
+		t.Errorf("read again: %v, %v, want %v", all, mistakes, direct)
 	}
 }
 
-func TestParseNamesTheLine(t *testing.T) {
+// TestOneMistakeLeavesTheOthers parses files with one good section beside a bad one.
+func TestOneMistakeLeavesTheOthers(t *testing.T) {
+	good := place("good", "vm:1", "n1")
 	for text, want := range map[string]string{
-		"resource-affinity: a\n\tresources vm:1\n\taffinity neutral\n": "ha/rules.cfg: rule 'a': line 3: affinity: neither positive nor negative: 'neutral'",
-		"node-affinity: a\n\tnodes n1:-1\n":                            "ha/rules.cfg: rule 'a': line 2: nodes: '-1' is not a priority",
+		"resource-affinity: a\n\tresources vm:1\n\taffinity neutral\n\n": "ha/rules.cfg: rule 'a': line 3: affinity: neither positive nor negative: 'neutral'",
+		"node-affinity: a\n\tnodes n1:-1\n\n":                            "ha/rules.cfg: rule 'a': line 2: nodes: '-1' is not a priority",
 	} {
-		if _, err := Parse(text); err == nil || err.Error() != want {
-			t.Errorf("%q: %v", text, err)
+		all, mistakes := Parse(text + good)
+		if len(mistakes) != 1 || mistakes[0].Error() != want || len(all) != 1 || all[0].ID != "good" {
+			t.Errorf("%q: %v, %v", text, all, mistakes)
 		}
 	}
-	if _, err := ParseGroups("\n\ngroup: g\n\tnodes n:x\n"); err == nil || err.Error() != "ha/groups.cfg: line 3: group 'g': nodes: 'x' is not a priority" {
-		t.Error(err)
+	groups, mistakes := ParseGroups("\n\ngroup: g\n\tnodes n:x\n\ngroup: good\n\tnodes n1\n")
+	if len(mistakes) != 1 || mistakes[0].Error() != "ha/groups.cfg: line 3: group 'g': nodes: 'x' is not a priority" ||
+		len(groups) != 1 || groups[0].ID != "good" {
+		t.Error(groups, mistakes)
 	}
 }
 
@@ -141,10 +146,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add(place("a", "vm:1,vm:2", "n1:2,n2") + together("b", "vm:1,vm:3") + apart("c", "vm:3,vm:4"))
 	f.Add(apart("a", ","))
 	f.Fuzz(func(t *testing.T, text string) {
-		all, err := Parse(text)
-		if err != nil {
-			return
-		}
+		all, _ := Parse(text)
 		_, sound := Check(all, 3)
 		c := Derive(sound)
 		for _, r := range sound {

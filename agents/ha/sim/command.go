@@ -38,8 +38,8 @@ var serviceCommands = map[string]func(c *Cluster, sid string, args []string) err
 	"lock":              (*Cluster).lockService,
 	"unlock":            (*Cluster).unlockService,
 	"manual-migrate":    (*Cluster).moveByHand,
-	"set-static-stats":  (*Cluster).setStats,
-	"set-dynamic-stats": (*Cluster).setStats,
+	"set-static-stats":  setting(map[string]figure{"maxcpu": setMaxCPU, "maxmem": setMaxMem}),
+	"set-dynamic-stats": setting(map[string]figure{"cpu": setCPU, "mem": setMem}),
 }
 
 // Execute carries out one command and logs it with the source it came from.
@@ -255,6 +255,7 @@ func (c *Cluster) deleteService(sid string, _ []string) error {
 		return fmt.Errorf("no such service")
 	}
 	delete(c.scenario.Resources, sid)
+	delete(c.guestLocks, sid)
 	return nil
 }
 
@@ -287,33 +288,39 @@ func (c *Cluster) moveByHand(sid string, args []string) error {
 	return c.configured(sid, func(r *ha.Resource) { r.Node = node })
 }
 
-func (c *Cluster) setStats(sid string, args []string) error {
-	s, known := c.scenario.Stats[sid]
-	if !known {
-		s = defaultStats
-	}
-	for len(args) >= 2 {
-		value, err := strconv.ParseFloat(args[1], 64)
-		if err != nil {
-			return err
+// A figure changes one of the figures of a service.
+type figure func(s *schedule.Service, value float64)
+
+func setMaxCPU(s *schedule.Service, value float64) { s.MaxCPU = value }
+func setMaxMem(s *schedule.Service, value float64) { s.MaxMem = int64(value * mib) }
+func setCPU(s *schedule.Service, value float64)    { s.CPU = value }
+func setMem(s *schedule.Service, value float64)    { s.Mem = int64(value * mib) }
+
+// setting changes figures, which are given as pairs of name and value.
+func setting(figures map[string]figure) func(*Cluster, string, []string) error {
+	return func(c *Cluster, sid string, args []string) error {
+		s, known := c.scenario.Stats[sid]
+		if !known {
+			s = defaultStats
 		}
-		switch args[0] {
-		case "maxcpu":
-			s.MaxCPU = value
-		case "maxmem":
-			s.MaxMem = int64(value * mib)
-		case "cpu":
-			s.CPU = value
-		case "mem":
-			s.Mem = int64(value * mib)
-		default:
-			return fmt.Errorf("unknown figure '%s'", args[0])
+		for ; len(args) >= 2; args = args[2:] {
+			value, err := strconv.ParseFloat(args[1], 64)
+			if err != nil {
+				return err
+			}
+			set := figures[args[0]]
+			if set == nil {
+				return fmt.Errorf("unknown figure '%s'", args[0])
+			}
+			set(&s, value)
 		}
-		args = args[2:]
+		if len(args) > 0 {
+			return fmt.Errorf("'%s' without a value", args[0])
+		}
+		if c.scenario.Stats == nil {
+			c.scenario.Stats = map[string]schedule.Service{}
+		}
+		c.scenario.Stats[sid] = s
+		return nil
 	}
-	if c.scenario.Stats == nil {
-		c.scenario.Stats = map[string]schedule.Service{}
-	}
-	c.scenario.Stats[sid] = s
-	return nil
 }

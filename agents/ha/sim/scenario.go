@@ -169,10 +169,10 @@ func (s *Scenario) readSettings(text []byte) error {
 		RebalanceOnStart: bool(file.CRS.OnStart),
 		Rebalance: ha.Rebalance{
 			Enabled:   bool(file.CRS.Auto),
-			Threshold: file.CRS.Threshold.or(d.Rebalance.Threshold),
+			Threshold: file.CRS.Threshold.share(d.Rebalance.Threshold),
 			Method:    or(file.CRS.Method, d.Rebalance.Method),
-			Hold:      int(file.CRS.Hold.or(float64(d.Rebalance.Hold))),
-			Margin:    file.CRS.Margin.or(d.Rebalance.Margin),
+			Hold:      file.CRS.Hold.or(d.Rebalance.Hold),
+			Margin:    file.CRS.Margin.share(d.Rebalance.Margin),
 		},
 	}
 	return nil
@@ -219,6 +219,15 @@ func (n *number) or(otherwise float64) float64 {
 		return otherwise
 	}
 	return float64(*n)
+}
+
+// share is a part of one, which may be written as per cent, as in the real file.
+func (n *number) share(otherwise float64) float64 {
+	f := n.or(otherwise)
+	if f > 1 {
+		f /= 100
+	}
+	return f
 }
 
 func or(s *string, otherwise string) string {

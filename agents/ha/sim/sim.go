@@ -14,6 +14,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"etcpve/agents/ha"
 	"etcpve/agents/ha/crm"
@@ -38,7 +39,7 @@ type Record struct {
 }
 
 func (r Record) String() string {
-	return fmt.Sprintf("%-5s %5d %12s: %s", r.Level, r.Time, r.Source, r.Text)
+	return fmt.Sprintf("%-5s %5d %12s: %s", r.Level, r.Time, r.Source, strings.TrimSuffix(r.Text, "\n"))
 }
 
 // A Cluster is a simulated cluster. Its methods are called by one goroutine.

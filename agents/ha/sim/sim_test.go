@@ -52,6 +52,7 @@ func TestBadCommandsFailTheRun(t *testing.T) {
 		"service vm:101", "service vm:101 sing", "service vm:1 started", "service vm:1 delete", "service vm:101 migrate node9",
 		"service vm:101 add node1", "service vm:2 add node9", "service vm:2 add node1 happy",
 		"service vm:101 manual-migrate node2", "service vm:101 set-static-stats maxcpu much", "service vm:101 set-static-stats age 3",
+		"service vm:101 set-static-stats cpu 3", "service vm:101 set-dynamic-stats cpu",
 		"service vm:101 stop",
 	} {
 		s := Example()

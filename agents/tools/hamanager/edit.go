@@ -111,7 +111,7 @@ func (t tool) setGroup(ctx context.Context, c *cli.Call) error {
 
 func (t tool) removeGroup(ctx context.Context, c *cli.Call) error {
 	id := c.Value("group")
-	configured, err := t.Configured()
+	configured, err := t.configured(c)
 	if err != nil {
 		return err
 	}
@@ -217,9 +217,9 @@ func (t tool) editRules(ctx context.Context, edit func(*section.Document) error)
 }
 
 func findings(d *section.Document, nodes int) ([]rules.Finding, error) {
-	all, err := rules.Parse(d.String())
-	if err != nil {
-		return nil, err
+	all, mistakes := rules.Parse(d.String())
+	if mistakes != nil {
+		return nil, errors.Join(mistakes...)
 	}
 	found, _ := rules.Check(all, nodes)
 	return found, nil

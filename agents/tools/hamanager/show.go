@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -79,7 +80,7 @@ func (t tool) status(_ context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	configured, err := t.Configured()
+	configured, err := t.configured(c)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (t tool) status(_ context.Context, c *cli.Call) error {
 	}
 	for _, node := range nodes {
 		lrm, err := t.LRM(node)
-		if err != nil {
+		if err = warn(c, err); err != nil {
 			return err
 		}
 		if lrm.State != "" {
@@ -116,6 +117,26 @@ func (t tool) status(_ context.Context, c *cli.Call) error {
 	}
 	_, err = io.WriteString(c.Out, b.String())
 	return err
+}
+
+// configured are the configured resources. Mistakes in them are warnings.
+func (t tool) configured(c *cli.Call) (map[string]ha.Resource, error) {
+	all, err := t.Configured()
+	return all, warn(c, err)
+}
+
+// warn prints mistakes and returns every other error.
+func warn(c *cli.Call, err error) error {
+	var mistakes files.Mistakes
+	if !errors.As(err, &mistakes) {
+		return err
+	}
+	for _, m := range mistakes {
+		if _, err := fmt.Fprintln(c.Err, "warning: "+m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func statusFiles(nodes []string) (names []string) {
