@@ -34,11 +34,24 @@ func protocolNumber(p string) int {
 // protocolName returns a protocol as every version of the tools knows it: by
 // name where an extension goes by that name, else by number.
 func protocolName(p string) string {
-	switch p {
-	case "icmpv6":
+	number := protocolNumber(p)
+	switch number {
+	case 1:
+		return "icmp"
+	case 2:
+		return "igmp"
+	case 6:
+		return "tcp"
+	case 17:
+		return "udp"
+	case 33:
+		return "dccp"
+	case 58:
 		return "ipv6-icmp"
-	case "tcp", "udp", "udplite", "dccp", "sctp", "icmp", "igmp", "ipv6-icmp":
-		return p
+	case 132:
+		return "sctp"
+	case 136:
+		return "udplite"
 	}
-	return strconv.Itoa(protocolNumber(p))
+	return strconv.Itoa(number)
 }

@@ -38,7 +38,7 @@ var places = map[string]Zone{
 
 var (
 	guestForm = regexp.MustCompile(`^(vm|ct)(\d{1,9})(?:i(\d{1,2}))?$`)
-	portForm  = regexp.MustCompile(`^([a-zA-Z][a-zA-Z0-9]{0,9})/(\S+)$`)
+	portForm  = regexp.MustCompile(`^([^/\s]+)/(\S+)$`)
 )
 
 // Zone finds a zone by its name: host, outside, nfvm, vm100, vm100i1, ct200,

@@ -12,7 +12,8 @@ var protocols = set(`all ip icmp igmp ggp ipencap st tcp egp igp pup udp hmp xns
 	eigrp ospf ax.25 ipip etherip encap pim ipcomp vrrp l2tp isis sctp fc mobility-header udplite mpls-in-ip manet
 	hip shim6 wesp rohc ethernet hopopt`)
 
-var ported = set("tcp udp udplite dccp sctp")
+// ported are the protocols with ports, by name and by number.
+var ported = set("tcp 6 udp 17 udplite 136 dccp 33 sctp 132")
 
 // ICMP types by the names that iptables knows.
 var (

@@ -192,7 +192,7 @@ func (r *Reader) entry(p piece, set *IPSet) {
 // as this file can tell, elsewhere.
 func (r *Reader) missingAlias(a Address) bool {
 	_, here := r.doc.Alias(a.Alias)
-	return !here && !r.doc.elsewhere(a.Where)
+	return !here && !r.doc.elsewhere(a.Where) && !isLocalNetwork(a)
 }
 
 func because(err error) string {

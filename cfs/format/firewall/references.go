@@ -9,6 +9,10 @@ import (
 // ownSets are IP sets that exist without being written down.
 var ownSets = []string{"management", "blacklist"}
 
+// isLocalNetwork reports whether a names the alias that every cluster has,
+// written down or not.
+func isLocalNetwork(a Address) bool { return a.Alias == "local_network" && a.Where != InGuest }
+
 // elsewhere reports whether a name with that prefix could be defined in
 // another file than this one.
 func (d *Document) elsewhere(where Where) bool {
@@ -74,7 +78,7 @@ func (d *Document) unresolved(a Address, inGroup bool) string {
 		return "only the rules of a guest can refer to names of a guest"
 	case d.definedAt(a) > 0 || d.elsewhere(a.Where) || a.Set != "" && contains(ownSets, a.Set):
 		return ""
-	case a.Alias == "local_network":
+	case isLocalNetwork(a):
 		return ""
 	case a.Set != "":
 		return "no such IP set '" + strings.TrimPrefix(a.String(), "+") + "'"
