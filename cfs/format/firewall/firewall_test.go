@@ -126,6 +126,9 @@ func TestRefusedLines(t *testing.T) {
 		{Guest, "[GROUP ok]\n", 2, "cannot have"},
 		{Host, "[ALIASES]\n", 2, "cannot have"},
 		{Host, "[RULES]\nIN ACCEPT -source guest/abc", 19, "only the rules of a guest"},
+		{Host, "[OPTIONS]\nnf_conntrack_max: 1000", 19, "at least 32768"},
+		{Host, "[OPTIONS]\nnf_conntrack_tcp_timeout_established: 7874", 39, "at least 7875"},
+		{Host, "[OPTIONS]\nnf_conntrack_tcp_timeout_syn_recv: 61", 36, "from 30 to 60"},
 		{VNet, "[OPTIONS]\npolicy_forward: REJECT", 17, "ACCEPT or DROP"},
 	} {
 		reason, column := refusal(c.scope, c.content)
@@ -142,7 +145,8 @@ func TestAcceptedLines(t *testing.T) {
 	}{
 		{Cluster, ""},
 		{Cluster, "[options]\nENABLE: 1700000000"},
-		{Cluster, "[RULES]\nIN ACCEPT -source +management\nIN ACCEPT -source +sdn/vnet-all\nIN ACCEPT -source local_network"},
+		{Cluster, "[RULES]\nIN ACCEPT -source +management\nIN ACCEPT -source +sdn/vnet-all\nIN ACCEPT -source local_network\n[IPSET ours]\nlocal_network\n"},
+		{Cluster, "[RULES]\nIN ACCEPT -p 6 -dport 80"},
 		{Cluster, "[RULES]\n|GROUP nowhere\n|IN ACCEPT -source +nowhere"},
 		{Guest, "[OPTIONS]\nlog_level_in:\npolicy_out: reject\nlayer2_protocols: ARP,IPV4"},
 		{Guest, "[RULES]\nIN ACCEPT -i net3 -source +dc/elsewhere -dest elsewhere\nGROUP elsewhere"},
