@@ -1,14 +1,10 @@
 package task
 
 import (
-	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,15 +25,13 @@ type File struct {
 	UPID    upid.UPID
 	Request Request
 	Status  string // how it ended; "" while it has not
+	Stop    bool   // somebody wants it to end
+	Limit   int    // seconds it may take; 0 for no limit
 	Written time.Time
-	text    string
 }
 
 func parseFile(name, text string) File {
-	f := File{Name: name, text: text, Request: Request{User: DefaultUser, Params: map[string]string{}}}
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		f.text += "\n"
-	}
+	f := File{Name: name, Request: Request{User: DefaultUser, Params: map[string]string{}}}
 	if id, err := upid.Parse(name); err == nil {
 		f.UPID = id
 	}
@@ -55,9 +49,13 @@ func parseFile(name, text string) File {
 			f.Request.User = value
 		case "status":
 			f.Status = value
+		case "stop":
+			f.Stop = value != "" && value != "0"
+		case "time-limit":
+			f.Limit, _ = strconv.Atoi(value) // 0, which is none, for what is no number
 		default:
 			if isParameter(key) {
-				f.Request.Params[key] = value
+				f.Request.Params[key] = unescape.Replace(value)
 			}
 		}
 	}
@@ -69,7 +67,7 @@ func (r Request) String() string {
 	var b strings.Builder
 	line := func(key, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%s: %s\n", key, strings.ReplaceAll(value, "\n", " "))
+			fmt.Fprintf(&b, "%s: %s\n", key, escape.Replace(value))
 		}
 	}
 	line("type", r.Type)
@@ -81,68 +79,8 @@ func (r Request) String() string {
 	return b.String()
 }
 
-// askPoll is how often the file of a task that is waited for is looked at.
-const askPoll = 50 * time.Millisecond
-
-// requestKey names the parameter by which Ask recognises its task once it was
-// renamed.
-const requestKey = "request"
-
-// Ask has a task done by a node and waits for its end.
-func Ask(ctx context.Context, tree, node string, r Request) error {
-	name := "request-" + rand.Text()
-	if r.Params = maps.Clone(r.Params); r.Params == nil {
-		r.Params = map[string]string{}
-	}
-	r.Params[requestKey] = name
-	dir := filepath.Join(tree, Dir(node))
-	// Through a name that is not watched, so that nobody claims half a request.
-	draft := filepath.Join(dir, fmt.Sprintf("%s.tmp.%d", name, os.Getpid()))
-	if err := os.WriteFile(draft, []byte(r.String()), 0o640); err != nil {
-		return fmt.Errorf("task %s: %w", r.Type, err)
-	}
-	if err := os.Rename(draft, filepath.Join(dir, name)); err != nil {
-		return fmt.Errorf("task %s: %w", r.Type, errors.Join(err, os.Remove(draft)))
-	}
-	for {
-		switch f, err := findRequest(dir, name); {
-		case err != nil:
-			return fmt.Errorf("task %s: %w", r.Type, err)
-		case f.Status == "OK" || strings.HasPrefix(f.Status, "WARNINGS"):
-			return nil
-		case f.Status != "":
-			return errors.New(f.Status)
-		}
-		select {
-		case <-time.After(askPoll):
-		case <-ctx.Done():
-			// Nobody may do later what was given up.
-			return fmt.Errorf("task %s: %w", r.Type, errors.Join(ctx.Err(), withdraw(dir, name)))
-		}
-	}
-}
-
-func withdraw(dir, name string) error {
-	if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	return nil
-}
-
-// findRequest returns the file that a request is by now.
-func findRequest(dir, name string) (File, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return File{}, err
-	}
-	for _, e := range entries {
-		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			continue // renamed or removed meanwhile
-		}
-		if f := parseFile(e.Name(), string(text)); f.Request.Params[requestKey] == name {
-			return f, nil
-		}
-	}
-	return File{}, nil
-}
+// escaping keeps a value on its line.
+var (
+	escape   = strings.NewReplacer("%", "%25", "\n", "%0A", "\r", "%0D")
+	unescape = strings.NewReplacer("%25", "%", "%0A", "\n", "%0D", "\r")
+)

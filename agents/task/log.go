@@ -12,6 +12,16 @@ import (
 type Log struct {
 	file     *os.File
 	warnings int
+	keep     func(key, value string) error
+}
+
+// Keep records a parameter in the file of the task, so that whoever cleans up
+// after a crash of this agent knows of it. An earlier value gives way.
+func (l *Log) Keep(key, value string) error {
+	if l.keep == nil {
+		return nil
+	}
+	return l.keep(key, value)
 }
 
 func openLog(dir string, id upid.UPID) (*Log, error) {

@@ -5,9 +5,13 @@
 // UPID, runs the handler of its type, keeps the log, and appends "status" and
 // "endtime" to the file. Any node can ask any node.
 //
+// A line "stop: 1" in the file of a running task ends it, as does "time-limit:
+// SECONDS" when they are over, or the removal of the file.
+//
 // It owns that directory's files after they were claimed, the log of each task
 // and the index of logs. It knows no type of task by itself and never runs a
-// task twice: one whose agent died is recorded as interrupted.
+// task twice: one whose agent died is cleaned up after, and then recorded as
+// interrupted.
 package task
 
 import (
@@ -33,6 +37,10 @@ import (
 // asked can read how it ended. The log stays longer.
 const keepEnded = 15 * time.Minute
 
+// maxTasks is how many tasks a node works on at the same time. Most of them
+// wait for guests and disks.
+const maxTasks = 256
+
 // DefaultUser is who asked, where a request does not say.
 const DefaultUser = "root@pam"
 
@@ -46,16 +54,23 @@ type Options struct {
 	Node     string
 	LogDir   string // default upid.LogDir
 	Handlers map[string]Handler
-	Log      *slog.Logger
+
+	// Repairs clean up after tasks whose agent died, or bring them to their end,
+	// by type. One that fails is tried again. They may be called twice, and for a
+	// task that had not done anything yet.
+	Repairs map[string]Handler
+	Log     *slog.Logger
 }
 
 // An Agent runs the tasks of one node.
 type Agent struct {
 	Options
-	self host.Process
+	self  host.Process
+	since int64 // when this agent was made
 
-	mu   sync.Mutex      // guards seen
-	seen map[string]bool // tasks this process has begun
+	mu     sync.Mutex      // guards seen and recent, and the file of active tasks
+	seen   map[string]bool // tasks this process has begun
+	recent []entry         // those that run, and those that ended last
 }
 
 // New prepares an agent.
@@ -67,7 +82,9 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}
-	return &Agent{Options: o, self: self, seen: map[string]bool{}}, nil
+	a := &Agent{Options: o, self: self, since: time.Now().Unix(), seen: map[string]bool{}}
+	a.recent = readActive(o.LogDir)
+	return a, nil
 }
 
 // Dir is where requests to a node go, relative to the tree.
@@ -76,7 +93,7 @@ func Dir(node string) string { return "nodes/" + node + "/tasks" }
 // Loop returns the loop of the agent.
 func (a *Agent) Loop() *reconcile.Loop {
 	return reconcile.New(a, reconcile.Options{
-		Name: "task", Tree: a.Tree, Node: a.Node, Log: a.Log,
+		Name: "task", Tree: a.Tree, Node: a.Node, Log: a.Log, Parallel: maxTasks,
 		Watches: []reconcile.Watch{{Dir: Dir(a.Node), Key: func(name string) (string, bool) {
 			return name, !strings.HasPrefix(name, ".")
 		}}},
@@ -117,6 +134,7 @@ func (a Action) String() string {
 // State is what the node knows of a task.
 type State struct {
 	Begun bool // by this process
+	Alive bool // the agent that claimed it still runs, though it is another one
 	Now   time.Time
 }
 
@@ -141,7 +159,11 @@ func (a *Agent) Desired(_ context.Context, key string) (File, error) {
 func (a *Agent) Observe(_ context.Context, key string) (State, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return State{Begun: a.seen[key], Now: time.Now()}, nil
+	s := State{Begun: a.seen[key], Now: time.Now()}
+	if id, err := upid.Parse(key); err == nil && !a.mine(id) && int(id.PID) != a.self.PID {
+		s.Alive = host.Proc.Alive(host.Process{PID: int(id.PID), Start: id.PStart})
+	}
+	return s, nil
 }
 
 // Plan decides the next step of a task.
@@ -164,14 +186,19 @@ func (a *Agent) Plan(f File, s State) []Action {
 }
 
 func (a *Agent) planClaimed(f File, s State) []Action {
-	mine := int(f.UPID.PID) == a.self.PID && f.UPID.PStart == a.self.Start
 	switch {
-	case mine && !s.Begun:
+	case a.mine(f.UPID) && !s.Begun:
 		return []Action{{Step: Begin, File: f}}
-	case !mine:
+	case !a.mine(f.UPID) && !s.Alive:
 		return []Action{{Step: Interrupt, File: f}}
 	}
 	return nil
+}
+
+// mine reports whether this agent has claimed a task. After a boot it may have
+// the number and even the start of the one before it, but not its time.
+func (a *Agent) mine(id upid.UPID) bool {
+	return int(id.PID) == a.self.PID && id.PStart == a.self.Start && id.StartTime >= a.since
 }
 
 // refusal says why a request cannot become a task.
@@ -202,7 +229,7 @@ func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
 	case Begin:
 		return a.begin(ctx, action.File)
 	case Interrupt:
-		return a.end(action.File, "interrupted: its agent ended")
+		return a.repair(ctx, action.File)
 	case Refuse:
 		return a.end(action.File, action.Reason)
 	}
@@ -214,7 +241,10 @@ func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
 
 // Report asks to be called again when an ended task's file is old enough to go.
 func (a *Agent) Report(_ string, f File, s State, _ error) reconcile.Report {
-	if f.Status == "" {
+	switch {
+	case s.Alive:
+		return reconcile.Report{Again: time.Second}
+	case f.Status == "":
 		return reconcile.Report{}
 	}
 	return reconcile.Report{Again: max(time.Second, keepEnded-s.Now.Sub(f.Written))}
@@ -237,43 +267,11 @@ func (a *Agent) claim(f File) error {
 	}
 }
 
-// begin runs a task to its end. Its failure is recorded, not returned: it is
-// the task's, not the agent's.
-func (a *Agent) begin(ctx context.Context, f File) error {
-	a.mu.Lock()
-	a.seen[f.Name] = true
-	a.mu.Unlock()
-	log, err := openLog(a.LogDir, f.UPID)
-	if err != nil {
-		return a.end(f, err.Error())
-	}
-	err = a.Handlers[f.Request.Type](ctx, f.Request, log)
-	if ctx.Err() != nil {
-		err = fmt.Errorf("interrupted: its agent was stopped")
-	}
-	status := log.finish(err)
-	return a.end(f, status)
-}
-
-// end appends the outcome to the file of a task, and to the index of logs.
-func (a *Agent) end(f File, status string) error {
-	status = strings.ReplaceAll(strings.TrimSpace(status), "\n", " ")
-	now := time.Now().Unix()
-	text := f.text + fmt.Sprintf("status: %s\nendtime: %d\n", status, now)
-	if err := os.WriteFile(a.path(f.Name), []byte(text), 0o640); err != nil {
-		return fmt.Errorf("task %s: %w", f.Name, err)
-	}
-	if f.UPID == (upid.UPID{}) {
-		return nil
-	}
-	return appendIndex(a.LogDir, f.UPID, now, status)
-}
-
 func (a *Agent) path(name string) string { return filepath.Join(a.Tree, Dir(a.Node), name) }
 
 var _ reconcile.Agent[File, State, Action] = (*Agent)(nil)
 
 // keys of a task file that are not parameters.
-var reserved = []string{"type", "id", "user", "status", "endtime"}
+var reserved = []string{"type", "id", "user", "status", "endtime", "stop", "time-limit"}
 
 func isParameter(key string) bool { return !slices.Contains(reserved, key) }

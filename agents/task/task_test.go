@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"etcpve/agents/host"
 	"etcpve/cfs/format/upid"
 )
 
@@ -23,7 +24,7 @@ func newNode(t *testing.T) Options {
 		},
 		"warn": func(_ context.Context, _ Request, log *Log) error { log.Warnf("hm"); return nil },
 		"fail": func(context.Context, Request, *Log) error { return errors.New("vm 100: no") },
-		"hang": func(ctx context.Context, _ Request, _ *Log) error { <-ctx.Done(); return nil },
+		"hang": func(ctx context.Context, _ Request, _ *Log) error { <-ctx.Done(); return ctx.Err() },
 	}}
 	if err := os.MkdirAll(filepath.Join(o.Tree, Dir("n1")), 0o755); err != nil {
 		t.Fatal(err)
@@ -190,5 +191,126 @@ func TestEndedTasksGoAfterAWhile(t *testing.T) {
 	f.Written = now.Add(-keepEnded)
 	if plan := a.Plan(f, State{Now: now}); len(plan) != 1 || plan[0].Step != Remove {
 		t.Errorf("%v", plan)
+	}
+}
+
+// awaitFile polls the only task until it is as wanted.
+func awaitFile(t *testing.T, o Options, wanted func(File) bool) File {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		all := files(t, o)
+		if len(all) == 1 && wanted(all[0]) {
+			return all[0]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the task is %+v", all)
+		}
+	}
+}
+
+func TestRunningTaskCanBeStopped(t *testing.T) {
+	for name, end := range map[string]func(path string) error{
+		"stopped as asked":              stop,
+		"got timeout":                   func(path string) error { return appendLine(path, "time-limit: 1\n") },
+		"stopped: its file was removed": os.Remove,
+	} {
+		o := newNode(t)
+		stopAgent := begin(t, o)
+		asked := make(chan error, 1)
+		go func() { asked <- ask(t, o, Request{Type: "hang", ID: "1"}) }()
+		f := awaitFile(t, o, func(f File) bool { return f.UPID.Type == "hang" })
+		index := func() string { text, _ := os.ReadFile(filepath.Join(o.LogDir, "active")); return string(text) }
+		for deadline := time.Now().Add(30 * time.Second); index() != f.Name+" 0\n"; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("active says %q", index())
+			}
+		}
+		if err := end(filepath.Join(o.Tree, Dir("n1"), f.Name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-asked; err == nil || err.Error() != name && err.Error() != "task hang: its file was removed" {
+			t.Errorf("%s: %v", name, err)
+		}
+		for deadline := time.Now().Add(30 * time.Second); !strings.HasPrefix(index(), f.Name+" 1 ") || !strings.HasSuffix(index(), " "+name+"\n"); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: active says %q", name, index())
+			}
+		}
+		stopAgent()
+	}
+}
+
+func appendLine(path, line string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
+}
+
+func TestLostTaskIsRepaired(t *testing.T) {
+	o := newNode(t)
+	tries := 0
+	o.Repairs = map[string]Handler{"echo": func(_ context.Context, r Request, log *Log) error {
+		if tries++; tries < 2 {
+			return errors.New("not yet")
+		}
+		log.Printf("removed %s", r.Params["made"])
+		return nil
+	}}
+	lost := upid.UPID{Node: "n1", PID: 1, PStart: 1, StartTime: 1, Type: "echo", User: "root@pam"}
+	path := filepath.Join(o.Tree, Dir("n1"), lost.String())
+	if err := os.WriteFile(path, []byte("type: echo\nmade: a%25\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	defer begin(t, o)()
+	awaitFile(t, o, func(f File) bool { return f.Status == "interrupted: its agent ended" })
+	text, err := os.ReadFile(logPath(o.LogDir, lost))
+	if want := "cleaning up: not yet\nremoved a%\nTASK ERROR: interrupted: its agent ended\n"; string(text) != want || err != nil {
+		t.Errorf("log %q, %v", text, err)
+	}
+}
+
+func TestLogIsFollowedAndNotesAreKept(t *testing.T) {
+	o := newNode(t)
+	o.Handlers["steps"] = func(_ context.Context, r Request, log *Log) error {
+		log.Printf("one %s", r.Params["text"])
+		if err := log.Keep("made", "x\ny"); err != nil {
+			return err
+		}
+		return log.Keep("made", "x\nz")
+	}
+	defer begin(t, o)()
+	var lines []string
+	a := Asking{Tree: o.Tree, Node: "n1", LogDir: o.LogDir, Line: func(line string) { lines = append(lines, line) }}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := a.Do(ctx, Request{Type: "steps", Params: map[string]string{"text": "50%\nmore"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(lines, "|"); got != "one 50%|more" {
+		t.Errorf("followed %q", got)
+	}
+	if f := files(t, o)[0]; f.Request.Params["made"] != "x\nz" || f.Request.Params["text"] != "50%\nmore" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestTaskOfALivingAgentIsLeftAlone(t *testing.T) {
+	a := &Agent{self: host.Process{PID: 10, Start: 20}, since: 100}
+	id := upid.UPID{PID: 10, PStart: 20, StartTime: 100}
+	for want, c := range map[Step]struct {
+		id    upid.UPID
+		alive bool
+	}{
+		Begin:     {id, false},
+		Interrupt: {upid.UPID{PID: 10, PStart: 20, StartTime: 99}, false}, // of an agent before the boot
+		"":        {upid.UPID{PID: 11, PStart: 20, StartTime: 100}, true},
+	} {
+		plan := a.Plan(File{Name: "x", UPID: c.id}, State{Alive: c.alive})
+		if want == "" && plan != nil || want != "" && (len(plan) != 1 || plan[0].Step != want) {
+			t.Errorf("%v: %v, want %q", c, plan, want)
+		}
 	}
 }

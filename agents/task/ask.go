@@ -1,0 +1,186 @@
+package task
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// askPoll is how often the file of a task that is waited for is looked at.
+const askPoll = 50 * time.Millisecond
+
+// claimWait is how long a request may lie before nobody is taken to be there.
+const claimWait = 30 * time.Second
+
+// maxMissed is how often in a row a request may be neither there nor claimed: a
+// directory that is read while a file is renamed may show neither name.
+const maxMissed = 4
+
+// requestKey names the parameter by which a task is recognised once its
+// request was renamed.
+const requestKey = "request"
+
+// An Asking is one wish and how it is followed.
+type Asking struct {
+	Tree, Node string
+	LogDir     string            // of this node's logs; "" does not follow the log
+	Line       func(line string) // gets each line of the log but the last one
+}
+
+// Ask has a task done by a node and waits for its end.
+func Ask(ctx context.Context, tree, node string, r Request) error {
+	return Asking{Tree: tree, Node: node}.Do(ctx, r)
+}
+
+// Do has the task done and waits for its end. When ctx ends first, a request
+// that nobody has claimed is withdrawn, and a task that runs is stopped.
+func (a Asking) Do(ctx context.Context, r Request) error {
+	name, err := a.drop(r)
+	if err != nil {
+		return fmt.Errorf("task %s: %w", r.Type, err)
+	}
+	dir := filepath.Join(a.Tree, Dir(a.Node))
+	var log follower
+	for asked, missed := time.Now(), 0; ; {
+		f, err := findRequest(dir, name, log.claimed)
+		if err != nil {
+			return fmt.Errorf("task %s: %w", r.Type, err)
+		}
+		if a.follow(&log, f); f.Name != "" {
+			missed = 0
+		}
+		switch {
+		case f.Status == "OK" || strings.HasPrefix(f.Status, "WARNINGS"):
+			return nil
+		case f.Status != "":
+			return errors.New(f.Status)
+		case f.Name == "" && missed == maxMissed:
+			return fmt.Errorf("task %s: its file was removed", r.Type)
+		case f.Name == "":
+			missed++
+		case log.claimed == "" && time.Since(asked) > claimWait:
+			err := errors.Join(errors.New("nobody has claimed it; is pveagent running on node "+a.Node+"?"), withdraw(dir, name))
+			return fmt.Errorf("task %s: %w", r.Type, err)
+		}
+		select {
+		case <-time.After(askPoll):
+		case <-ctx.Done():
+			// Nobody may do later what was given up.
+			return fmt.Errorf("task %s: %w", r.Type, errors.Join(ctx.Err(), giveUp(dir, name, log.claimed)))
+		}
+	}
+}
+
+// drop puts a request where the node finds it, and returns its name.
+func (a Asking) drop(r Request) (string, error) {
+	name := "request-" + rand.Text()
+	if r.Params = maps.Clone(r.Params); r.Params == nil {
+		r.Params = map[string]string{}
+	}
+	r.Params[requestKey] = name
+	dir := filepath.Join(a.Tree, Dir(a.Node))
+	// Through a name that is not watched, so that nobody claims half a request.
+	draft := filepath.Join(dir, fmt.Sprintf("%s.tmp.%d", name, os.Getpid()))
+	if err := os.WriteFile(draft, []byte(r.String()), 0o640); err != nil {
+		return "", err
+	}
+	if err := os.Rename(draft, filepath.Join(dir, name)); err != nil {
+		return "", errors.Join(err, os.Remove(draft))
+	}
+	return name, nil
+}
+
+// giveUp takes back a request, or asks for the end of what it became.
+func giveUp(dir, name, claimed string) error {
+	if claimed == "" {
+		return withdraw(dir, name)
+	}
+	return stop(filepath.Join(dir, claimed))
+}
+
+func withdraw(dir, name string) error {
+	if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+// stop asks for the end of a task by a line in its file.
+func stop(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("stop: 1\n")
+	return errors.Join(err, f.Close())
+}
+
+// findRequest returns the file that a request is by now.
+func findRequest(dir, name, claimed string) (File, error) {
+	if claimed != "" {
+		text, err := os.ReadFile(filepath.Join(dir, claimed))
+		if os.IsNotExist(err) {
+			err = errors.New("its file was removed")
+		}
+		return parseFile(claimed, string(text)), err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return File{}, err
+	}
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			continue // renamed or removed meanwhile
+		}
+		if f := parseFile(e.Name(), string(text)); f.Request.Params[requestKey] == name {
+			return f, nil
+		}
+	}
+	return File{}, nil
+}
+
+// A follower remembers how much of a task's log was seen.
+type follower struct {
+	claimed string // name of the task's file
+	read    int64
+	rest    string // a line whose end has not come yet
+}
+
+// follow passes on what is new in the log of a task.
+func (a Asking) follow(log *follower, f File) {
+	if f.UPID.Type == "" {
+		return
+	}
+	log.claimed = f.Name
+	if a.LogDir == "" || a.Line == nil {
+		return
+	}
+	file, err := os.Open(logPath(a.LogDir, f.UPID))
+	if err != nil {
+		return // not begun yet
+	}
+	defer file.Close()
+	text, _ := io.ReadAll(io.NewSectionReader(file, log.read, 1<<62)) // what cannot be read is not shown
+	log.read += int64(len(text))
+	log.rest += string(text)
+	for {
+		line, rest, ok := strings.Cut(log.rest, "\n")
+		if !ok {
+			return
+		}
+		if log.rest = rest; !strings.HasPrefix(line, "TASK ") {
+			a.Line(line)
+		}
+	}
+}
