@@ -210,6 +210,9 @@ func (t Tree) Edit(ctx context.Context, name string, edit func(*section.Document
 		if err := edit(d); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		if d.String() == text {
+			return nil
+		}
 		return t.Write(name, d.String())
 	})
 }

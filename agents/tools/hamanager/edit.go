@@ -12,6 +12,8 @@ import (
 	"etcpve/agents/ha/files"
 	"etcpve/agents/ha/rules"
 	"etcpve/agents/tools/cli"
+	"etcpve/cfs/format"
+	"etcpve/cfs/format/definitions"
 	"etcpve/cfs/format/schema"
 	"etcpve/cfs/format/section"
 )
@@ -43,7 +45,7 @@ func (t tool) add(ctx context.Context, c *cli.Call) error {
 	if asked := c.Value("type"); asked != "" && asked != kind {
 		return fmt.Errorf("service '%s' is not of type '%s'", sid, asked)
 	}
-	return t.Edit(ctx, files.Resources, func(d *section.Document) error {
+	return t.edit(ctx, files.Resources, func(d *section.Document) error {
 		if err := d.Add(kind, id); err != nil {
 			return fmt.Errorf("service '%s' is a resource already", sid)
 		}
@@ -53,13 +55,13 @@ func (t tool) add(ctx context.Context, c *cli.Call) error {
 
 func (t tool) set(ctx context.Context, c *cli.Call) error {
 	id := vmid(c.Value("sid"))
-	return t.Edit(ctx, files.Resources, func(d *section.Document) error { return put(d, id, c) })
+	return t.edit(ctx, files.Resources, func(d *section.Document) error { return put(d, id, c) })
 }
 
 func (t tool) remove(ctx context.Context, c *cli.Call) error {
 	id := vmid(c.Value("sid"))
 	var kind string
-	err := t.Edit(ctx, files.Resources, func(d *section.Document) error {
+	err := t.edit(ctx, files.Resources, func(d *section.Document) error {
 		if s, found := d.Section(id); found {
 			kind = s.Type
 		}
@@ -68,7 +70,7 @@ func (t tool) remove(ctx context.Context, c *cli.Call) error {
 	if err != nil || c.Value("purge") != "" && !c.Bool("purge") {
 		return err
 	}
-	return t.Edit(ctx, files.Rules, func(d *section.Document) error { return purge(d, kind+":"+id) })
+	return t.edit(ctx, files.Rules, func(d *section.Document) error { return purge(d, kind+":"+id) })
 }
 
 // purge takes a service out of all rules. Rules without any service are gone.
@@ -97,7 +99,7 @@ func purge(d *section.Document, sid string) error {
 
 func (t tool) addGroup(ctx context.Context, c *cli.Call) error {
 	id := c.Value("group")
-	return t.Edit(ctx, files.Groups, func(d *section.Document) error {
+	return t.edit(ctx, files.Groups, func(d *section.Document) error {
 		if err := d.Add("group", id); err != nil {
 			return err
 		}
@@ -106,7 +108,7 @@ func (t tool) addGroup(ctx context.Context, c *cli.Call) error {
 }
 
 func (t tool) setGroup(ctx context.Context, c *cli.Call) error {
-	return t.Edit(ctx, files.Groups, func(d *section.Document) error { return put(d, c.Value("group"), c) })
+	return t.edit(ctx, files.Groups, func(d *section.Document) error { return put(d, c.Value("group"), c) })
 }
 
 func (t tool) removeGroup(ctx context.Context, c *cli.Call) error {
@@ -120,7 +122,49 @@ func (t tool) removeGroup(ctx context.Context, c *cli.Call) error {
 			return fmt.Errorf("group '%s' is used by service '%s'", id, sid)
 		}
 	}
-	return t.Edit(ctx, files.Groups, func(d *section.Document) error { return d.Remove(id) })
+	return t.edit(ctx, files.Groups, func(d *section.Document) error { return d.Remove(id) })
+}
+
+// A judge says what is wrong with a file.
+type judge func(d *section.Document) []string
+
+// edit edits a file and refuses a change that makes something wrong that was not
+// wrong before.
+func (t tool) edit(ctx context.Context, name string, change func(*section.Document) error, judges ...judge) error {
+	judges = append([]judge{mistakes(name)}, judges...)
+	return t.Edit(ctx, name, func(d *section.Document) error {
+		before := map[string]bool{}
+		for _, j := range judges {
+			for _, complaint := range j(d) {
+				before[complaint] = true
+			}
+		}
+		if err := change(d); err != nil {
+			return err
+		}
+		for _, j := range judges {
+			for _, complaint := range j(d) {
+				if !before[complaint] {
+					return errors.New(complaint)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// mistakes are what a save of the file would be refused for, without their places.
+func mistakes(name string) judge {
+	return func(d *section.Document) (all []string) {
+		refused, _ := format.Check(name, []byte(d.String()))
+		for _, e := range refused {
+			if e.Key != "" {
+				e.Message = e.Key + ": " + e.Message
+			}
+			all = append(all, e.Message)
+		}
+		return all
+	}
 }
 
 // aside are options that are no keys of a section.
@@ -140,33 +184,23 @@ func put(d *section.Document, id string, c *cli.Call) error {
 		if aside[key] {
 			continue
 		}
-		if err := d.Set(id, key, c.Value(key)); err != nil {
+		var values []string
+		// A rule that has the key at all is switched off.
+		if key != "disable" || c.Bool(key) {
+			values = append(values, c.Value(key))
+		}
+		if err := d.Set(id, key, values...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// order queues a command for the master, made of a verb and arguments.
-func (t tool) order(verb string, args ...string) func(context.Context, *cli.Call) error {
-	return func(ctx context.Context, c *cli.Call) error {
-		words := []string{verb}
-		for _, name := range args {
-			value := c.Value(name)
-			if name == "sid" {
-				var err error
-				if value, err = t.sid(c); err != nil {
-					return err
-				}
-			}
-			words = append(words, value)
-		}
-		return t.Queue(ctx, strings.Join(words, " "))
-	}
-}
-
 func (t tool) addRule(ctx context.Context, c *cli.Call) error {
 	id := c.Value("rule")
+	if err := ofKind(c); err != nil {
+		return err
+	}
 	return t.editRules(ctx, func(d *section.Document) error {
 		if err := d.Add(c.Value("type"), id); err != nil {
 			return err
@@ -177,6 +211,9 @@ func (t tool) addRule(ctx context.Context, c *cli.Call) error {
 
 func (t tool) setRule(ctx context.Context, c *cli.Call) error {
 	id := c.Value("rule")
+	if err := ofKind(c); err != nil {
+		return err
+	}
 	return t.editRules(ctx, func(d *section.Document) error {
 		if s, found := d.Section(id); found && s.Type != c.Value("type") {
 			return fmt.Errorf("rule '%s' is of type '%s'", id, s.Type)
@@ -190,37 +227,28 @@ func (t tool) removeRule(ctx context.Context, c *cli.Call) error {
 }
 
 // editRules edits the rules and refuses what makes them contradict each other.
-func (t tool) editRules(ctx context.Context, edit func(*section.Document) error) error {
+func (t tool) editRules(ctx context.Context, change func(*section.Document) error) error {
 	nodes, err := t.Nodes()
 	if err != nil {
 		return err
 	}
-	return t.Edit(ctx, files.Rules, func(d *section.Document) error {
-		before, err := findings(d, len(nodes))
-		if err != nil {
-			return err
+	return t.edit(ctx, files.Rules, change, func(d *section.Document) (all []string) {
+		parsed, _ := rules.Parse(d.String()) // mistakes are refused already
+		findings, _ := rules.Check(parsed, len(nodes))
+		for _, f := range findings {
+			all = append(all, fmt.Sprintf("rule '%s': %s", f.Rule, f.Reason))
 		}
-		if err := edit(d); err != nil {
-			return err
-		}
-		after, err := findings(d, len(nodes))
-		if err != nil {
-			return err
-		}
-		for _, f := range after {
-			if !slices.Contains(before, f) {
-				return fmt.Errorf("rule '%s': %s", f.Rule, f.Reason)
-			}
-		}
-		return nil
+		return all
 	})
 }
 
-func findings(d *section.Document, nodes int) ([]rules.Finding, error) {
-	all, mistakes := rules.Parse(d.String())
-	if mistakes != nil {
-		return nil, errors.Join(mistakes...)
+// ofKind refuses options that rules of a kind don't have.
+func ofKind(c *cli.Call) error {
+	kind := c.Value("type")
+	for _, key := range c.Given {
+		if _, known := definitions.HARules.Property(kind, key); !known && !aside[key] {
+			return fmt.Errorf("rules of type '%s' have no option '%s'", kind, key)
+		}
 	}
-	found, _ := rules.Check(all, nodes)
-	return found, nil
+	return nil
 }

@@ -16,17 +16,15 @@ import (
 // New returns the tool for a cluster file system.
 func New(root string) *cli.Tool {
 	t := tool{files.Tree{Root: root}}
-	sid := cli.Param{Name: "sid", Rule: must(schema.Matching(`(?:(?:vm|ct):)?[1-9][0-9]{2,8}`), "A service, such as vm:100, or a VMID.")}
+	sid := cli.Param{Name: "sid", Rule: must(schema.Named("pve-ha-resource-or-vm-id"), "A service, such as vm:100, or a VMID.")}
 	node := cli.Param{Name: "node", Rule: must(schema.Named("pve-node"), "A node.")}
 	rule := cli.Param{Name: "rule", Rule: must(schema.Named("pve-configid"), "The id of a rule.")}
 	kind := cli.Param{Name: "type", Rule: must(ruleKind(), "The kind of rule.")}
 	group := cli.Param{Name: "group", Rule: must(schema.Named("pve-configid"), "The id of a group.")}
 	migrate := cli.Command{Words: "crm-command migrate", Summary: "Ask the master to migrate a service.",
-		Run: t.order("migrate", "sid", "node"), Args: []cli.Param{sid, node}}
+		Run: t.motion("migrate"), Args: []cli.Param{sid, node}}
 	relocate := cli.Command{Words: "crm-command relocate", Summary: "Ask the master to stop a service, and to start it on another node.",
-		Run: t.order("relocate", "sid", "node"), Args: []cli.Param{sid, node}}
-	rules := cli.Command{Words: "rules list", Summary: "List the rules.", Run: t.listRules, Options: schema.Keys{
-		"resource": about(schema.Text(), "Only rules that name this service."), "type": about(ruleKind(), "Only rules of this kind.")}}
+		Run: t.motion("relocate"), Args: []cli.Param{sid, node}}
 	return &cli.Tool{Name: "ha-manager", Summary: "manage high availability", Commands: []cli.Command{
 		{Words: "status", Summary: "Show quorum, master, LRMs and services.", Run: t.status,
 			Options: schema.Keys{"verbose": about(schema.Truth(), "Show the status files too.")}},
@@ -51,21 +49,21 @@ func New(root string) *cli.Tool {
 		{Words: "groupset", Summary: "Change a group.", Run: t.setGroup, Args: []cli.Param{group}, Options: deletable(groupKeys())},
 		{Words: "groupremove", Summary: "Remove a group that no service is in.", Run: t.removeGroup, Args: []cli.Param{group}},
 		{Words: "groupconfig", Summary: "List the groups, the older form of node affinity.", Run: t.listGroups},
-		rules, named(rules, "rules config"),
+		{Words: "rules list", Summary: "List the ids of rules; as JSON or YAML everything that is known of them.", Run: t.listRules("rule"), Options: listKeys()},
+		{Words: "rules config", Summary: "Show the rules and whether they hold.", Options: listKeys(),
+			Run: t.listRules("enabled", "state", "rule", "type", "resources", "comment")},
 		{Words: "rules add", Summary: "Add a rule.", Run: t.addRule, Args: []cli.Param{kind, rule}, Options: ruleKeys()},
 		{Words: "rules set", Summary: "Change a rule.", Run: t.setRule, Args: []cli.Param{kind, rule}, Options: deletable(ruleKeys())},
 		{Words: "rules remove", Summary: "Remove a rule.", Run: t.removeRule, Args: []cli.Param{rule}},
 	}}
 }
 
-// named is a command under another name, which is left out of lists.
-func named(c cli.Command, words string) cli.Command {
-	c.Words, c.Hidden = words, true
+// short is a command of the CRM without its first word, which is left out of
+// lists.
+func short(c cli.Command) cli.Command {
+	c.Words, c.Hidden = strings.TrimPrefix(c.Words, "crm-command "), true
 	return c
 }
-
-// short is a command of the CRM without its first word.
-func short(c cli.Command) cli.Command { return named(c, strings.TrimPrefix(c.Words, "crm-command ")) }
 
 // tool is ha-manager at a place.
 type tool struct{ files.Tree }
@@ -107,13 +105,21 @@ func newGroupKeys() schema.Keys {
 	return keys
 }
 
+// listKeys are the options of lists of rules.
+func listKeys() schema.Keys {
+	keys := cli.OutputKeys()
+	keys["resource"] = about(schema.Text(), "Only rules that name this service.")
+	keys["type"] = about(ruleKind(), "Only rules of this kind.")
+	return keys
+}
+
 func ruleKind() *schema.Property { return schema.Choice("node-affinity", "resource-affinity") }
 
 // ruleKeys are the options of a rule.
 func ruleKeys() schema.Keys {
 	return schema.Keys{
-		"resources": about(schema.Text(), "Services, separated by commas."),
-		"nodes":     about(schema.Text(), "Nodes with priorities, such as n1:2,n2; for node affinity."),
+		"resources": about(schema.Named("pve-ha-resource-id-list"), "Services, separated by commas."),
+		"nodes":     about(schema.Named("pve-ha-node-list"), "Nodes with priorities, such as n1:2,n2; for node affinity."),
 		"strict":    about(schema.Truth(), "Never use other nodes; for node affinity."),
 		"affinity":  about(schema.Choice("positive", "negative"), "Together or apart; for resource affinity."),
 		"disable":   about(schema.Truth(), "Switch the rule off."),

@@ -1,14 +1,19 @@
 package hamanager
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"etcpve/agents/ha/files"
+	"etcpve/agents/tools/cli"
+	"etcpve/fixtures/golden"
 )
 
 // tree is a cluster of three nodes with two VMs and a container.
@@ -48,6 +53,7 @@ func TestCommandsEditFiles(t *testing.T) {
 		{"groupadd near --nodes n1:2,n2", files.Groups, "group: near\n\tnodes n1:2,n2\n\n"},
 		{"groupset near --restricted 1 --delete comment", files.Groups, "group: near\n\tnodes n1:2,n2\n\trestricted 1\n\n"},
 		{"groupremove near", files.Groups, ""},
+		{"add 100", files.Resources, "ct: 102\n\nvm: 100\n\n"},
 		{"crm-command migrate 100 n2", files.Commands, "migrate vm:100 n2\n"},
 		{"crm-command stop ct:102 0", files.Commands, "migrate vm:100 n2\nstop ct:102 0\n"},
 		{"crm-command node-maintenance enable n3", files.Commands, "migrate vm:100 n2\nstop ct:102 0\nenable-node-maintenance n3\n"},
@@ -55,6 +61,8 @@ func TestCommandsEditFiles(t *testing.T) {
 		{"rules add node-affinity home --resources vm:100 --nodes n1:2,n2", files.Rules,
 			"node-affinity: home\n\tresources vm:100\n\tnodes n1:2,n2\n\n"},
 		{"rules set node-affinity home --nodes n1", files.Rules, "node-affinity: home\n\tresources vm:100\n\tnodes n1\n\n"},
+		{"rules set node-affinity home --disable 1", files.Rules, "node-affinity: home\n\tresources vm:100\n\tnodes n1\n\tdisable 1\n\n"},
+		{"rules set node-affinity home --disable 0", files.Rules, "node-affinity: home\n\tresources vm:100\n\tnodes n1\n\n"},
 		{"rules remove home", files.Rules, ""},
 	} {
 		if got := call(t, tr, c.line); got != "" {
@@ -81,10 +89,17 @@ func TestCommandsRefuse(t *testing.T) {
 		"add vm:999":                               "255: service 'vm:999': no such guest",
 		"remove 102":                               "255: ha/resources.cfg: section: no section '102'",
 		"crm-command migrate 999 n1":               "255: service '999': no such guest",
-		"rules add resource-affinity pair --resources vm:100,vm:101 --affinity positive":  "255: ha/rules.cfg: rule 'apart': rule shares two or more resources with a positive resource affinity rule",
-		"rules add resource-affinity one --resources vm:100 --affinity positive":          "255: ha/rules.cfg: rule 'one': rule is ineffective as there are less than two resources",
-		"rules set node-affinity apart --comment x":                                       "255: ha/rules.cfg: rule 'apart' is of type 'resource-affinity'",
-		"rules add node-affinity bad --resources vm:100 --nodes n1:first":                 "255: ha/rules.cfg: ha/rules.cfg: rule 'bad': line 7: nodes: 'first' is not a priority",
+		"rules add resource-affinity pair --resources vm:100,vm:101 --affinity positive": "255: ha/rules.cfg: rule 'apart': rule shares two or more resources with a positive resource affinity rule",
+		"rules add resource-affinity one --resources vm:100 --affinity positive":         "255: ha/rules.cfg: rule 'one': rule is ineffective as there are less than two resources",
+		"rules set node-affinity apart --comment x":                                      "255: ha/rules.cfg: rule 'apart' is of type 'resource-affinity'",
+		"rules add node-affinity bad --resources vm:100 --nodes n1:first":                "255: 400 Parameter verification failed.",
+		"rules add node-affinity bad --resources vm:100":                                 "255: ha/rules.cfg: nodes: section 'bad' of type 'node-affinity' lacks this required key",
+		"rules add resource-affinity bad --resources vm:100,vm:101":                      "255: ha/rules.cfg: affinity: section 'bad' of type 'resource-affinity' lacks this required key",
+		"rules set resource-affinity apart --nodes n1":                                   "255: rules of type 'resource-affinity' have no option 'nodes'",
+		"migrate 102 n1":                         "255: service 'ct:102' is not managed by HA",
+		"crm-command relocate 100 n9":            "255: no such cluster node 'n9'",
+		"crm-command node-maintenance enable n9": "255: no such cluster node 'n9'",
+		"crm-command disarm-ha thaw":             "255: 400 Parameter verification failed.",
 		"rules add resource-affinity apart --resources vm:100,vm:101 --affinity negative": "255: ha/rules.cfg: section: 'apart' exists already",
 	} {
 		if got := call(t, tr, line); got != want {
@@ -119,5 +134,159 @@ func TestStatusTellsWhoDoesWhat(t *testing.T) {
 	}
 	if got := call(t, tr, "config --type ct"); got != "ct:102\n\tstate ignored\n\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestMotionMindsTheRules asks for motions that rules forbid, or widen.
+func TestMotionMindsTheRules(t *testing.T) {
+	tr := tree(t)
+	for _, line := range []string{"add 100", "add 101", "add 102",
+		"rules add resource-affinity apart --resources vm:100,vm:101 --affinity negative",
+		"rules add resource-affinity pair --resources vm:100,ct:102 --affinity positive"} {
+		if got := call(t, tr, line); got != "" {
+			t.Fatalf("%s: %s", line, got)
+		}
+	}
+	status := `{"service_status":{"vm:100":{"state":"started","node":"n1"},"vm:101":{"state":"started","node":"n2"},"ct:102":{"state":"started","node":"n1"}}}`
+	if err := tr.Write(files.Status, status); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"migrate 100 n2":  "255: cannot migrate service 'vm:100' to node 'n2': negative affinity with 'vm:101' there",
+		"relocate 100 n3": "positive affinity with service 'vm:100': relocate to node 'n3' too: 'ct:102'\n",
+		"migrate 101 n3":  "",
+	} {
+		if got := call(t, tr, line); got != want {
+			t.Errorf("%s\n got %q\nwant %q", line, got, want)
+		}
+	}
+}
+
+func TestRulesAreShownWithWhatIsWrong(t *testing.T) {
+	t.Setenv("LC_ALL", "C")
+	tr := tree(t)
+	text := "node-affinity: home\n\tcomment near\n\tnodes n1\n\tresources vm:100\n\nresource-affinity: lone\n\taffinity positive\n\tresources vm:101\n\n" +
+		"node-affinity: off\n\tdisable 0\n\tnodes n2\n\tresources vm:100\n\n"
+	if err := tr.Write(files.Rules, text); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"rules config --noborder 1": "enabled state    rule type              resources comment\n" +
+			"1       in use   home node-affinity     vm:100    near\n" +
+			"1       ignored  lone resource-affinity vm:101\n" +
+			"0       disabled off  node-affinity     vm:100\n",
+		"rules list --noheader 1 --noborder 1 --type node-affinity": "home\noff\n",
+		"rules list --output-format json --resource vm:101": `[{"affinity":"positive","enabled":1,"errors":["rule is ineffective as there are less than two resources"],` +
+			`"resources":"vm:101","rule":"lone","state":"ignored","type":"resource-affinity"}]` + "\n",
+	} {
+		if got := call(t, tr, line); got != want {
+			t.Errorf("%s\n got\n%s\nwant\n%s", line, got, want)
+		}
+	}
+}
+
+// property is what the facts about commands say of an option.
+type property struct {
+	Type    string
+	Enum    []string
+	Format  json.RawMessage
+	Minimum *float64
+}
+
+// command is one entry of the facts about commands.
+type command struct {
+	Command, Positional []string
+	AliasOf             []string            `json:"alias_of"`
+	Options             map[string]property `json:"options"`
+	Output              map[string]property `json:"output_options"`
+	AllOf               []branch            `json:"parameters_allOf"`
+}
+
+type branch struct {
+	Properties map[string]property
+	OneOf      []branch
+}
+
+// collect adds the options of a command that has several forms.
+func (b branch) collect(all map[string]property) {
+	for name, p := range b.Properties {
+		all[name] = p
+	}
+	for _, one := range b.OneOf {
+		one.collect(all)
+	}
+}
+
+// TestCommandsAreThoseOfProxmoxVE compares the whole table with the facts.
+func TestCommandsAreThoseOfProxmoxVE(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(golden.Dir(t, "cli"), "ha-manager.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var theirs []command
+	if err := json.Unmarshal(text, &theirs); err != nil {
+		t.Fatal(err)
+	}
+	ours := map[string]cli.Command{}
+	for _, c := range New("").Commands {
+		ours[c.Words] = c
+	}
+	byWords := map[string]command{}
+	for _, c := range theirs {
+		byWords[strings.Join(c.Command, " ")] = c
+	}
+	for words, c := range byWords {
+		if c.AliasOf != nil {
+			c = byWords[strings.Join(c.AliasOf, " ")]
+		}
+		mine, found := ours[words]
+		if !found {
+			t.Errorf("no command '%s'", words)
+			continue
+		}
+		checkCommand(t, words, mine, c)
+	}
+	for words := range ours {
+		if _, found := byWords[words]; !found {
+			t.Errorf("'%s' is no command of Proxmox VE", words)
+		}
+	}
+}
+
+func checkCommand(t *testing.T, words string, mine cli.Command, c command) {
+	var args []string
+	for _, a := range mine.Args {
+		args = append(args, a.Name)
+	}
+	if !slices.Equal(args, c.Positional) {
+		t.Errorf("%s: arguments %v, want %v", words, args, c.Positional)
+	}
+	want := map[string]property{}
+	for _, some := range []map[string]property{c.Options, c.Output} {
+		for name, p := range some {
+			want[name] = p
+		}
+	}
+	for _, b := range c.AllOf {
+		b.collect(want)
+	}
+	for _, name := range c.Positional {
+		delete(want, name)
+	}
+	for name, p := range want {
+		o := mine.Options[name]
+		if o == nil {
+			t.Errorf("%s: no option --%s", words, name)
+			continue
+		}
+		if o.Type != p.Type || !slices.Equal(o.Enum, p.Enum) || (o.Minimum == nil) != (p.Minimum == nil) ||
+			len(p.Format) > 0 && string(p.Format) != strconv.Quote(o.Format.Name) {
+			t.Errorf("%s: --%s is %+v, want %+v", words, name, o, p)
+		}
+	}
+	for name := range mine.Options {
+		if _, found := want[name]; !found {
+			t.Errorf("%s: --%s is no option of Proxmox VE", words, name)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package hamanager
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 
 	"etcpve/agents/ha"
 	"etcpve/agents/ha/files"
+	"etcpve/agents/ha/rules"
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/format/schema"
 	"etcpve/cfs/format/section"
@@ -31,17 +31,74 @@ func (t tool) config(_ context.Context, c *cli.Call) error {
 	})
 }
 
-func (t tool) listRules(_ context.Context, c *cli.Call) error {
-	kind, sid := c.Value("type"), c.Value("resource")
-	return t.showSections(c, files.Rules, func(s section.Section) string {
-		names := func(e section.Entry) bool {
-			return e.Key == "resources" && slices.Contains(schema.SplitList(e.Value), sid)
+// listRules prints what the rules say, with the given columns where that is a
+// table, and warns of those that do not hold.
+func (t tool) listRules(columns ...string) func(context.Context, *cli.Call) error {
+	return func(_ context.Context, c *cli.Call) error {
+		text, err := t.Read(files.Rules)
+		if err != nil {
+			return err
 		}
-		if kind != "" && s.Type != kind || sid != "" && !slices.ContainsFunc(s.Entries, names) {
-			return ""
+		nodes, err := t.Nodes()
+		if err != nil {
+			return err
 		}
-		return s.Type + ": " + s.ID
-	})
+		wrong := faults(text, len(nodes))
+		kind, sid := c.Value("type"), c.Value("resource")
+		var all []cli.Record
+		for _, s := range section.ParseDocument(text, "").Sections {
+			r := record(s)
+			if kind != "" && s.Type != kind || sid != "" && !slices.Contains(schema.SplitList(fmt.Sprint(r["resources"])), sid) {
+				continue
+			}
+			r["state"] = "in use"
+			switch reasons := wrong[s.ID]; {
+			case r["enabled"] == 0:
+				r["state"] = "disabled"
+			case reasons != nil:
+				r["state"], r["errors"] = "ignored", reasons
+				if _, err := fmt.Fprintf(c.Err, "warning: rule '%s' is ignored: %s\n", s.ID, strings.Join(reasons, "; ")); err != nil {
+					return err
+				}
+			}
+			all = append(all, r)
+		}
+		return c.Print(columns, all)
+	}
+}
+
+// record is a rule as it is printed.
+func record(s section.Section) cli.Record {
+	r := cli.Record{"rule": s.ID, "type": s.Type, "enabled": 1}
+	for _, e := range s.Entries {
+		if e.Key == "disable" {
+			r["enabled"] = 0
+		}
+		r[e.Key] = e.Value
+	}
+	return r
+}
+
+// faults are the reasons why rules do not hold, by rule.
+func faults(text string, nodes int) map[string][]string {
+	all, _ := rules.Parse(text)
+	understood := map[string]bool{}
+	for _, r := range all {
+		understood[r.ID] = true
+	}
+	wrong := map[string][]string{}
+	for _, s := range section.ParseDocument(text, "").Sections {
+		if !understood[s.ID] {
+			wrong[s.ID] = []string{"it is not understood"}
+		}
+	}
+	findings, _ := rules.Check(all, nodes)
+	for _, f := range findings {
+		if !slices.Contains(wrong[f.Rule], f.Reason) {
+			wrong[f.Rule] = append(wrong[f.Rule], f.Reason)
+		}
+	}
+	return wrong
 }
 
 func (t tool) listGroups(_ context.Context, c *cli.Call) error {
@@ -71,12 +128,36 @@ func (t tool) showSections(c *cli.Call, name string, title func(section.Section)
 	return nil
 }
 
-func (t tool) status(_ context.Context, c *cli.Call) error {
-	status, err := t.Status()
-	if err != nil {
-		return err
+// standing is everything the files say of HA.
+type standing struct {
+	manager ha.ManagerStatus
+	nodes   []string // in order
+	lrms    map[string]ha.LRMStatus
+	quorum  string
+}
+
+func (t tool) standing(c *cli.Call) (s standing, err error) {
+	if s.manager, err = t.Status(); err != nil {
+		return s, err
 	}
-	nodes, err := t.Nodes()
+	if s.nodes, err = t.Nodes(); err != nil {
+		return s, err
+	}
+	s.lrms, s.quorum = map[string]ha.LRMStatus{}, t.quorum()
+	for _, node := range s.nodes {
+		lrm, err := t.LRM(node)
+		if err = warn(c, err); err != nil {
+			return s, err
+		}
+		if lrm.State != "" {
+			s.lrms[node] = lrm
+		}
+	}
+	return s, nil
+}
+
+func (t tool) status(_ context.Context, c *cli.Call) error {
+	s, err := t.standing(c)
 	if err != nil {
 		return err
 	}
@@ -85,25 +166,21 @@ func (t tool) status(_ context.Context, c *cli.Call) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "quorum %s\n", t.quorum())
-	if status.Master != "" {
-		fmt.Fprintf(&b, "master %s (%s)\n", status.Master, age("active", status.Timestamp))
+	fmt.Fprintf(&b, "quorum %s\n", s.quorum)
+	if s.manager.Master != "" {
+		fmt.Fprintf(&b, "master %s (%s)\n", s.manager.Master, age("active", s.manager.Timestamp))
 	}
-	if d := status.Disarm; d != nil {
-		fmt.Fprintf(&b, "disarm %s (%s)\n", d.State, d.Mode)
+	if d := s.manager.Disarm; d != nil {
+		fmt.Fprintf(&b, "fencing %s (%s)\n", d.State, d.Mode)
 	}
-	for _, node := range nodes {
-		lrm, err := t.LRM(node)
-		if err = warn(c, err); err != nil {
-			return err
-		}
-		if lrm.State != "" {
+	for _, node := range s.nodes {
+		if lrm, found := s.lrms[node]; found {
 			fmt.Fprintf(&b, "lrm %s (%s)\n", node, age(activity(lrm), lrm.Timestamp))
 		}
 	}
 	for _, sid := range slices.Sorted(maps.Keys(configured)) {
 		state, node := "queued", configured[sid].Node
-		if s := status.Services[sid]; s != nil {
+		if s := s.manager.Services[sid]; s != nil {
 			state, node = string(s.State), s.Node
 		} else if configured[sid].Request == ha.WantIgnored {
 			state = string(ha.WantIgnored)
@@ -111,9 +188,13 @@ func (t tool) status(_ context.Context, c *cli.Call) error {
 		fmt.Fprintf(&b, "service %s (%s, %s)\n", sid, node, state)
 	}
 	if c.Bool("verbose") {
-		if err := t.files(&b, append([]string{files.Status}, statusFiles(nodes)...)); err != nil {
+		text, err := json.MarshalIndent(map[string]any{
+			"lrm_status": s.lrms, "manager_status": s.manager, "quorum": map[string]string{"quorate": s.quorum},
+		}, "", "   ")
+		if err != nil {
 			return err
 		}
+		fmt.Fprintf(&b, "full cluster state:\n%s\n", text)
 	}
 	_, err = io.WriteString(c.Out, b.String())
 	return err
@@ -134,28 +215,6 @@ func warn(c *cli.Call, err error) error {
 	for _, m := range mistakes {
 		if _, err := fmt.Fprintln(c.Err, "warning: "+m); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-func statusFiles(nodes []string) (names []string) {
-	for _, node := range nodes {
-		names = append(names, files.LRMStatus(node))
-	}
-	return names
-}
-
-// files adds the content of status files, indented.
-func (t tool) files(b *strings.Builder, names []string) error {
-	for _, name := range names {
-		text, err := t.Read(name)
-		if err != nil {
-			return err
-		}
-		var pretty bytes.Buffer
-		if json.Indent(&pretty, []byte(text), "", "  ") == nil {
-			fmt.Fprintf(b, "\n%s:\n%s\n", name, strings.TrimSpace(pretty.String()))
 		}
 	}
 	return nil
