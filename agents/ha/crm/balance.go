@@ -47,8 +47,8 @@ func (r *round) inMotion() bool {
 // they are on one node.
 func (r *round) bundles() (all []schedule.Bundle) {
 	for _, sid := range r.status.SIDs() {
-		if members := r.bundle(sid); members != nil {
-			node := r.status.Services[sid].Node
+		node := r.status.Services[sid].Node
+		if members := r.bundle(sid); members != nil && r.online(node) {
 			all = append(all, schedule.Bundle{Services: members, Node: node, Targets: r.targets(sid, node)})
 		}
 	}

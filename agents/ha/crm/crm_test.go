@@ -343,3 +343,34 @@ func BenchmarkRound(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBalance looks for the best of 155,000 moves, and says of all services
+// why they are where they are.
+func BenchmarkBalance(b *testing.B) {
+	for _, method := range []string{"bruteforce", "topsis"} {
+		settings := ha.DefaultSettings
+		settings.Scheduler = string(schedule.Static)
+		settings.Rebalance = ha.Rebalance{Enabled: true, Threshold: 0.01, Method: method, Margin: 2}
+		w := newWorld(32, settings)
+		for i := range 5000 {
+			sid := fmt.Sprint("vm:", 1000+i)
+			w.add(sid, fmt.Sprint("n", i%31+1), nil)
+			w.Services[sid] = schedule.Service{MaxCPU: 4, MaxMem: int64(1+i%8) << 30}
+		}
+		w.rounds(3)
+		b.Run(method, func(b *testing.B) {
+			for b.Loop() {
+				if got := w.round(); len(got) > 0 {
+					b.Fatalf("not at rest: %s", got[0])
+				}
+			}
+		})
+		b.Run(method+"/explain", func(b *testing.B) {
+			for b.Loop() {
+				if got := w.outcome.Explain(); len(got) != 5000 {
+					b.Fatal(len(got))
+				}
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package crm
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,12 +22,21 @@ type Verdict struct {
 // A Rejection is a node a service does not run on.
 type Rejection struct{ Node, Reason string }
 
-// String is the verdict in one line.
+// String is the verdict in one line. Nodes rejected for one reason are named
+// together, as there may be many.
 func (v Verdict) String() string {
+	var reasons []string
+	nodes := map[string][]string{}
+	for _, r := range v.Rejected {
+		if nodes[r.Reason] == nil {
+			reasons = append(reasons, r.Reason)
+		}
+		nodes[r.Reason] = append(nodes[r.Reason], r.Node)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s on %s", v.State, v.Node)
-	for _, r := range v.Rejected {
-		fmt.Fprintf(&b, "; not %s: %s", r.Node, r.Reason)
+	for _, reason := range reasons {
+		fmt.Fprintf(&b, "; not %s: %s", join(nodes[reason]), reason)
 	}
 	return b.String()
 }
@@ -34,14 +44,11 @@ func (v Verdict) String() string {
 func (r *round) explain() (all []Verdict) {
 	nodes := slices.Sorted(maps.Keys(r.status.Nodes))
 	for _, sid := range r.status.SIDs() {
-		s := r.status.Services[sid]
-		v := Verdict{SID: sid, State: s.State, Node: s.Node}
-		if s.Target != "" {
-			v.Node = s.Target
-		}
+		p := r.position(sid)
+		v := Verdict{SID: sid, State: p.s.State, Node: p.chosen, Rejected: make([]Rejection, 0, len(nodes))}
 		for _, node := range nodes {
-			if node != v.Node {
-				v.Rejected = append(v.Rejected, Rejection{node, r.against(sid, node, v.Node)})
+			if node != p.chosen {
+				v.Rejected = append(v.Rejected, Rejection{node, r.against(p, node)})
 			}
 		}
 		all = append(all, v)
@@ -49,41 +56,56 @@ func (r *round) explain() (all []Verdict) {
 	return all
 }
 
-// against says why a service is not on a node, the hardest reason first.
-func (r *round) against(sid, node, chosen string) string {
+// A position is where a service is, and all that speaks for and against nodes.
+type position struct {
+	sid      string
+	s        *ha.Service
+	chosen   string
+	place    rules.Place
+	bound    bool // it has a place
+	group    []string
+	together map[string]int
+	apart    map[string]bool
+}
+
+func (r *round) position(sid string) position {
 	s := r.status.Services[sid]
-	place, bound := r.constraints.Place(sid)
-	priority, named := place.Nodes[node]
-	best, preferred := place.Nodes[chosen]
-	together, apart := r.company(sid)
-	group := append([]string{sid}, r.constraints.Together(sid)...)
+	p := position{sid: sid, s: s, chosen: cmp.Or(s.Target, s.Node)}
+	p.place, p.bound = r.constraints.Place(sid)
+	p.together, p.apart = r.company(sid)
+	if p.bound || p.together != nil {
+		p.group = append([]string{sid}, r.constraints.Together(sid)...)
+	}
+	return p
+}
+
+// against says why a service is not on a node, the hardest reason first.
+func (r *round) against(p position, node string) string {
+	priority, named := p.place.Nodes[node]
+	best, preferred := p.place.Nodes[p.chosen]
 	switch {
 	case !r.online(node):
 		return fmt.Sprintf("it is not online (%s)", r.status.Nodes[node])
-	case bound && place.Strict && !named:
-		return "node affinity allows it only on " + join(slices.Sorted(maps.Keys(place.Nodes))) + r.by(rules.NodeAffinity, false, group)
-	case apart[node]:
-		return "resource affinity keeps it apart from " + join(r.residents(r.constraints.Apart(sid), node)) + " there" +
-			r.by(rules.ResourceAffinity, false, append(group, r.constraints.Apart(sid)...))
-	case together[chosen] > 0 && together[chosen] >= together[node]:
-		return "resource affinity keeps it with " + join(r.residents(r.constraints.Together(sid), chosen)) +
-			r.by(rules.ResourceAffinity, true, group)
-	case slices.Contains(s.FailedNodes, node):
+	case p.bound && p.place.Strict && !named:
+		return "node affinity allows it only on " + join(slices.Sorted(maps.Keys(p.place.Nodes))) + r.by(rules.NodeAffinity, false, p.group)
+	case p.apart[node]:
+		rivals := r.constraints.Apart(p.sid)
+		return "resource affinity keeps it apart from " + join(r.residents(rivals, node)) + " there" +
+			r.by(rules.ResourceAffinity, false, append(slices.Clone(p.group), rivals...))
+	case p.together[p.chosen] > 0 && p.together[p.chosen] >= p.together[node]:
+		return "resource affinity keeps it with " + join(r.residents(r.constraints.Together(p.sid), p.chosen)) +
+			r.by(rules.ResourceAffinity, true, p.group)
+	case slices.Contains(p.s.FailedNodes, node):
 		return "it failed to start there"
-	case bound && preferred && (!named || priority < best):
-		return fmt.Sprintf("node affinity prefers %s", chosen) + r.by(rules.NodeAffinity, false, group)
-	case bound && named && (!preferred || priority > best):
-		return "node affinity prefers it, but the service stays where it is" + r.by(rules.NodeAffinity, false, group)
+	case p.bound && preferred && (!named || priority < best):
+		return fmt.Sprintf("node affinity prefers %s", p.chosen) + r.by(rules.NodeAffinity, false, p.group)
+	case p.bound && named && (!preferred || priority > best):
+		return "node affinity prefers it, but the service stays where it is" + r.by(rules.NodeAffinity, false, p.group)
+	case p.s.State == ha.Started && bool(p.s.Running):
+		return "it runs on " + p.chosen + " already"
 	}
-	return r.indifferent(sid, node, chosen)
-}
-
-// indifferent is the reason where no rule speaks.
-func (r *round) indifferent(sid, node, chosen string) string {
-	if r.status.Services[sid].State == ha.Started && bool(r.status.Services[sid].Running) {
-		return "it runs on " + chosen + " already"
-	}
-	if scores := r.usage.Scores(sid); scores[node] > scores[chosen] {
+	// No rule speaks.
+	if scores := r.usage.Scores(p.sid); scores[node] > scores[p.chosen] {
 		return "it is more loaded"
 	}
 	return "nothing asks for it"

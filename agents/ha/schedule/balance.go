@@ -1,8 +1,12 @@
 package schedule
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
-// A Bundle is a number of services that move together.
+// A Bundle is a number of services that move together. All nodes are online
+// ones, and the targets others than where it is.
 type Bundle struct {
 	Services []string // the first one leads
 	Node     string
@@ -35,13 +39,20 @@ func (u *Usage) BestMove(bundles []Bundle, topsis bool) (best Move, found bool) 
 	var (
 		moves        []Move
 		alternatives []figures
-		before       = u.Imbalance()
+		loads        = u.loads()
+		before       = imbalance(loads)
 	)
 	for _, b := range bundles {
+		from := slices.Index(u.names, b.Node)
 		for _, target := range b.Targets {
-			loads := u.after(b, target)
+			to := slices.Index(u.names, target)
+			was := [2]load{loads[from], loads[to]}
+			loads[from], loads[to] = u.without(b, b.Node), u.with(b, target)
 			moves = append(moves, Move{b.Services[0], target, before, imbalance(loads)})
-			alternatives = append(alternatives, describe(loads))
+			if topsis {
+				alternatives = append(alternatives, describe(loads))
+			}
+			loads[from], loads[to] = was[0], was[1]
 		}
 	}
 	var ranks []float64
@@ -81,22 +92,21 @@ func (u *Usage) loads() []load {
 	return loads
 }
 
-// after returns the loads with a bundle on target instead of its node.
-func (u *Usage) after(b Bundle, target string) []load {
-	loads := u.loads()
-	for i, name := range u.names {
-		n := u.nodes[name]
-		a := u.balanced(n)
-		switch name {
-		case b.Node:
-			a.add(u.sum(b, n.Node), -1)
-			a.cpu, a.mem = max(a.cpu, 0), max(a.mem, 0)
-		case target:
-			a.add(u.sum(b, n.Node), 1)
-		}
-		loads[i] = a.of(n.Node)
-	}
-	return loads
+// without is the load of a node that a bundle has left.
+func (u *Usage) without(b Bundle, node string) load {
+	n := u.nodes[node]
+	a := u.balanced(n)
+	a.add(u.sum(b, n.Node), -1)
+	a.cpu, a.mem = max(a.cpu, 0), max(a.mem, 0)
+	return a.of(n.Node)
+}
+
+// with is the load of a node that a bundle has come to.
+func (u *Usage) with(b Bundle, node string) load {
+	n := u.nodes[node]
+	a := u.balanced(n)
+	a.add(u.sum(b, n.Node), 1)
+	return a.of(n.Node)
 }
 
 // sum returns what a bundle uses of a node.
