@@ -16,8 +16,12 @@ type Verdict struct {
 	SID      string
 	State    ha.ServiceState
 	Node     string // chosen
+	Free     bool   // it is settled, and no rule speaks of it
 	Rejected []Rejection
 }
+
+// Brief is the verdict without its reasons.
+func (v Verdict) Brief() string { return fmt.Sprintf("%s on %s", v.State, v.Node) }
 
 // A Rejection is a node a service does not run on.
 type Rejection struct{ Node, Reason string }
@@ -34,7 +38,7 @@ func (v Verdict) String() string {
 		nodes[r.Reason] = append(nodes[r.Reason], r.Node)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s on %s", v.State, v.Node)
+	b.WriteString(v.Brief())
 	for _, reason := range reasons {
 		fmt.Fprintf(&b, "; not %s: %s", join(nodes[reason]), reason)
 	}
@@ -46,6 +50,7 @@ func (r *round) explain() (all []Verdict) {
 	for _, sid := range r.status.SIDs() {
 		p := r.position(sid)
 		v := Verdict{SID: sid, State: p.s.State, Node: p.chosen, Rejected: make([]Rejection, 0, len(nodes))}
+		v.Free = (v.State == ha.Started || v.State == ha.Stopped) && !p.bound && p.together == nil && len(p.s.FailedNodes) == 0
 		for _, node := range nodes {
 			if node != p.chosen {
 				v.Rejected = append(v.Rejected, Rejection{node, r.against(p, node)})

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -8,6 +9,10 @@ import (
 	"etcpve/agents/ha/files"
 	"etcpve/agents/reconcile"
 )
+
+// explained is how many bytes of reasons are published. What an agent may say of
+// one file is limited.
+const explained = 24 << 10
 
 // explain says of ha/resources.cfg what the master decided and why. The next
 // master says it after its first round; the newest document is shown.
@@ -18,11 +23,34 @@ func (a *Agent) explain(out crm.Outcome) {
 		return
 	}
 	report := reconcile.Report{Path: files.Resources, Content: text}
-	for _, v := range out.Explain() {
-		report.Lines = append(report.Lines, reconcile.Line{Key: v.SID, Value: v.String()})
-	}
+	report.Lines = lines(out.Explain(), explained)
 	a.say(report)
 }
+
+// lines are the verdicts, a line each, as far as there is room for them: in a
+// large cluster those go without reasons that no rule speaks of, and then the
+// last ones are left out.
+func lines(all []crm.Verdict, room int) (said []reconcile.Line) {
+	full := 0
+	for _, v := range all {
+		said = append(said, reconcile.Line{Key: v.SID, Value: v.String()})
+		full += lengthOf(said[len(said)-1])
+	}
+	if full <= room {
+		return said
+	}
+	for i, v := range all {
+		if v.Free {
+			said[i].Value = v.Brief()
+		}
+		if room -= lengthOf(said[i]); room < 0 {
+			return append(said[:i], reconcile.Line{Key: "more", Value: fmt.Sprintf("%d services are left out here", len(all)-i)})
+		}
+	}
+	return said
+}
+
+func lengthOf(l reconcile.Line) int { return len(l.Key) + len(": ") + len(l.Value) + len("\n") }
 
 // say publishes what is known of a file.
 func (a *Agent) say(r reconcile.Report) {

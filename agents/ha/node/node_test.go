@@ -250,3 +250,25 @@ func TestAgentLeadsAndLeaves(t *testing.T) {
 		t.Errorf("locks left: %v, %v", locks, err)
 	}
 }
+
+// TestReasonsFit explains more services than there is room for.
+func TestReasonsFit(t *testing.T) {
+	verdict := func(id int, free bool) crm.Verdict {
+		return crm.Verdict{SID: fmt.Sprint("vm:", id), State: ha.Started, Node: "n1", Free: free,
+			Rejected: []crm.Rejection{{Node: "n2", Reason: "so"}, {Node: "n3", Reason: "so"}}}
+	}
+	all := []crm.Verdict{verdict(100, true), verdict(101, false), verdict(102, true)}
+	for room, want := range map[int]string{
+		1000: "vm:100=started on n1; not n2, n3: so vm:101=started on n1; not n2, n3: so vm:102=started on n1; not n2, n3: so",
+		90:   "vm:100=started on n1 vm:101=started on n1; not n2, n3: so vm:102=started on n1",
+		40:   "vm:100=started on n1 more=2 services are left out here",
+	} {
+		var got []string
+		for _, l := range lines(all, room) {
+			got = append(got, l.Key+"="+l.Value)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%d: got  %q\nwant %q", room, got, want)
+		}
+	}
+}
