@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -33,6 +34,11 @@ type Command struct {
 	Stdin []byte
 	Env   []string // added to the agent's own environment
 	Dir   string
+
+	// For what is too large to be kept: read instead of Stdin, and written with
+	// standard output instead of returning it.
+	Input  io.Reader
+	Output io.Writer
 }
 
 // String shows the command for a person, quoted where it has to be.
@@ -81,6 +87,12 @@ func (System) Run(ctx context.Context, c Command) ([]byte, error) {
 	cmd := c.build(ctx)
 	cmd.Stdin = strings.NewReader(string(c.Stdin))
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if c.Input != nil {
+		cmd.Stdin = c.Input
+	}
+	if c.Output != nil {
+		cmd.Stdout = c.Output
+	}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {

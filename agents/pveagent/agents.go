@@ -85,7 +85,7 @@ func (p place) guestLocks() string {
 
 // catalog is what the node knows of its storages.
 func (p place) catalog() storage.Catalog {
-	c := storage.Catalog{Tree: p.Tree, Node: p.Node, Plugins: plugins.Storage(host.System{}, p.Tree)}
+	c := storage.Catalog{Tree: p.Tree, Node: p.Node, Run: host.System{}, Plugins: plugins.Storage(host.System{}, p.Tree)}
 	if p.Run != "" {
 		c.Locks = filepath.Join(p.Run, "storage")
 	}

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"etcpve/agents/host"
 	"etcpve/agents/tools/cli"
 	"etcpve/agents/tools/firewall"
 	"etcpve/agents/tools/hamanager"
@@ -35,7 +34,7 @@ var tools = map[string]func(place) *cli.Tool{
 	},
 	"ha-manager": func(p place) *cli.Tool { return hamanager.New(p.Tree) },
 	"pvesm": func(p place) *cli.Tool {
-		return pvesm.New(pvesm.Place{Catalog: p.catalog(), Run: host.System{}})
+		return pvesm.New(pvesm.Place{Catalog: p.catalog()})
 	},
 	"qm": func(p place) *cli.Tool {
 		return qm.New(qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun()})

@@ -19,6 +19,7 @@ type Catalog struct {
 	Tree    string            // the cluster file system
 	Node    string            // the local node
 	Plugins map[string]Plugin // by type
+	Run     Runner            // for copies of volumes
 	Locks   string            // directory of the node's own locks; default /var/lock/pve-manager
 }
 

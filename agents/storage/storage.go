@@ -55,7 +55,27 @@ type Plugin interface {
 	Free(ctx context.Context, c *Config, v Volume) error
 }
 
-// Further abilities, which not every type has.
+// Further abilities, which not every type has. Agents do not look for them: they
+// ask the Catalog, which finds the storage of a volume ID, takes its lock, and
+// says ErrUnsupported where an ability is missing.
+//
+//	what a guest's agent needs            Catalog            ability
+//	how QEMU opens a volume               Blockdev           Blockdever, else Path
+//	make the path exist before that       ActivateVolumes    VolumeActivator
+//	size, as the guest sees it            Size               Sizer
+//	new, gone                             Alloc, Free        Plugin
+//	snapshots of a volume                 Snapshot, Rollback Snapshotter, RollbackChecker
+//	base, linked clone                    CreateBase, Clone  Cloner
+//	full copy, also to another storage    Copy, Convert      Path or Blockdever
+//	grow                                  Resize             Resizer
+//	another owner                         Rename             Renamer
+//	to another node                       Export, Import     Exporter
+//	may that be done at all?              Can                Featured
+//
+// While a guest runs, some of it is QEMU's work: Blockdev.QEMUSnapshots and
+// Blockdev.QEMUResizes say so. A move between storages is a Copy, or for a disk
+// in use an Alloc of the same Size and QEMU's blockdev-mirror; then the old
+// volume is freed.
 type (
 	// A Snapshotter keeps states of a volume.
 	Snapshotter interface {
@@ -74,6 +94,18 @@ type (
 		Clone(ctx context.Context, c *Config, v Volume, vmid uint32, snapshot string) (string, error)
 	}
 
+	// A RollbackChecker cannot return to every snapshot. It names what is in the
+	// way.
+	RollbackChecker interface {
+		RollbackPossible(ctx context.Context, c *Config, v Volume, name string) error
+	}
+
+	// A Renamer gives a volume to a guest, under the next free name or the one
+	// given, and returns the new name.
+	Renamer interface {
+		Rename(ctx context.Context, c *Config, v Volume, vmid uint32, name string) (string, error)
+	}
+
 	// A Resizer grows volumes.
 	Resizer interface {
 		Resize(ctx context.Context, c *Config, v Volume, bytes int64) error
@@ -84,11 +116,20 @@ type (
 		Size(ctx context.Context, c *Config, v Volume) (int64, error)
 	}
 
-	// An Exporter writes a volume as a stream of one of the formats in
-	// StreamFormats, and reads one.
+	// An Exporter writes a volume as a stream, and creates one from it.
 	Exporter interface {
-		Export(ctx context.Context, c *Config, v Volume, format, snapshot string, to io.Writer) error
-		Import(ctx context.Context, c *Config, v Volume, format string, from io.Reader) error
+		// Streams returns the formats that Export and Import take for a volume.
+		Streams(c *Config, v Volume, s Stream) []string
+
+		Export(ctx context.Context, c *Config, v Volume, s Stream, to io.Writer) error
+		Import(ctx context.Context, c *Config, v Volume, s Stream, from io.Reader) error
+	}
+
+	// A Blockdever is a type whose volumes QEMU reaches without a file or device
+	// of the node. Blockdev returns the protocol node of blockdev-add, or nil if
+	// this volume has a path after all.
+	Blockdever interface {
+		Blockdev(c *Config, v Volume, snapshot string) (map[string]any, error)
 	}
 
 	// A VolumeActivator has to do something before a volume's path exists.
@@ -102,8 +143,8 @@ type (
 		Locate(c *Config, path string) (v Volume, ok bool)
 	}
 
-	// A Featured type says what can be done with a volume.
-	Featured interface{ Features() Features }
+	// A Featured type says what can be done with the volumes of a storage.
+	Featured interface{ Features(c *Config) Features }
 )
 
 // ErrUnsupported says that a type of storage cannot do what was asked.
@@ -111,9 +152,6 @@ var ErrUnsupported = errors.New("not supported by this type of storage")
 
 // ErrOffline says that a storage's server does not answer.
 var ErrOffline = errors.New("storage is not online")
-
-// StreamFormats are the forms a volume can be exported in.
-var StreamFormats = []string{"raw+size", "tar+size", "qcow2+size", "vmdk+size", "zfs", "btrfs"}
 
 // A Status is how full a storage is, in bytes.
 type Status struct {

@@ -18,6 +18,7 @@ package hosttest
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,6 +67,17 @@ func (s *Script) Run(_ context.Context, c host.Command) ([]byte, error) {
 	}
 	step := s.steps[0]
 	s.steps = s.steps[1:]
+	if c.Input != nil {
+		if _, err := io.Copy(io.Discard, c.Input); err != nil {
+			return nil, err
+		}
+	}
+	if c.Output != nil {
+		if _, err := io.WriteString(c.Output, step.stdout); err != nil {
+			return nil, err
+		}
+		step.stdout = ""
+	}
 	if step.code != 0 {
 		return []byte(step.stdout), &host.ExitError{
 			Command: c, Code: step.code, Stderr: step.stderr, State: fmt.Sprintf("exit status %d", step.code),

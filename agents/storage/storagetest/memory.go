@@ -137,7 +137,7 @@ func (m *Memory) with(v storage.Volume, f func(*memoryVolume) error) error {
 }
 
 // Features says that everything can be done.
-func (m *Memory) Features() storage.Features {
+func (m *Memory) Features(*storage.Config) storage.Features {
 	return storage.Features{"snapshot": {"current", "snap"}, "template": {"current"}, "clone": {"base"}}
 }
 

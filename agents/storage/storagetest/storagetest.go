@@ -189,7 +189,7 @@ func (s Subject) resizes(t *testing.T) {
 // has reports whether a volume of the subject has an ability.
 func (s Subject) has(ability string, v storage.Volume) bool {
 	f, ok := s.Plugin.(storage.Featured)
-	return ok && f.Features().Has(ability, v, "")
+	return ok && f.Features(s.Config).Has(ability, v, "")
 }
 
 func (s Subject) rollsBack(t *testing.T) {
@@ -295,21 +295,21 @@ func (s Subject) streams(t *testing.T) {
 	v := s.alloc(t, 100)
 	s.write(t, s.path(t, v), 9)
 	var stream bytes.Buffer
-	if err := e.Export(t.Context(), s.Config, v, format, "", &stream); err != nil {
+	if err := e.Export(t.Context(), s.Config, v, storage.Stream{Format: format}, &stream); err != nil {
 		t.Fatal(err)
 	}
 	target := s.alloc(t, 101)
-	if err := e.Import(t.Context(), s.Config, target, format, bytes.NewReader(stream.Bytes())); err == nil {
+	if err := e.Import(t.Context(), s.Config, target, storage.Stream{Format: format}, bytes.NewReader(stream.Bytes())); err == nil {
 		t.Error("an existing volume was overwritten")
 	}
 	if err := s.Plugin.Free(t.Context(), s.Config, target); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Import(t.Context(), s.Config, target, format, bytes.NewReader(stream.Bytes())); err != nil {
+	if err := e.Import(t.Context(), s.Config, target, storage.Stream{Format: format}, bytes.NewReader(stream.Bytes())); err != nil {
 		t.Fatal(err)
 	}
 	s.expect(t, s.path(t, target), 9)
-	if err := e.Import(t.Context(), s.Config, v, "zfs", &stream); err == nil || errors.Is(err, storage.ErrOffline) {
+	if err := e.Import(t.Context(), s.Config, v, storage.Stream{Format: "none"}, &stream); err == nil || errors.Is(err, storage.ErrOffline) {
 		t.Errorf("a stream of another type was taken: %v", err)
 	}
 	s.free(t, v, target)

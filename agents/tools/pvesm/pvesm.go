@@ -20,7 +20,6 @@ import (
 // A Place is where the tool works.
 type Place struct {
 	storage.Catalog
-	Run storage.Runner // for the scans
 }
 
 // The version of the contract that plugins fulfil, and for how many versions

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite what is generated from the tabl
 
 func newPlace(t *testing.T, transcript string) Place {
 	t.Helper()
-	p := Place{Catalog: storage.Catalog{Tree: t.TempDir(), Node: "n1", Locks: t.TempDir()}, Run: hosttest.New(t, transcript)}
+	p := Place{Catalog: storage.Catalog{Tree: t.TempDir(), Node: "n1", Locks: t.TempDir(), Run: hosttest.New(t, transcript)}}
 	p.Plugins = map[string]storage.Plugin{"lvmthin": &storagetest.Memory{}, "nfs": &storagetest.Memory{}, "cifs": &storagetest.Memory{}}
 	if err := os.MkdirAll(filepath.Join(p.Tree, "priv/lock"), 0o755); err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestVolumesComeAndGo(t *testing.T) {
 		{"free vm-100-disk-1 --storage thin", "Removed volume 'thin:vm-100-disk-1'\n0"},
 		{"free thin:vm-100-disk-1", "no such volume 'vm-100-disk-1'\n255"},
 		{"alloc thin 100 x.subvol 1", "storage 'thin' does not support content-type 'rootdir'\n255"},
-		{"export thin:vm-100-disk-1 raw+size -", "storage 'thin': streams are not supported by this type of storage\n255"},
+		{"export thin:vm-100-disk-1 raw+size -", "volume 'thin:vm-100-disk-1': streams are not supported by this type of storage\n255"},
 		{"apiinfo", "APIVER 1\nAPIAGE 0\n0"},
 	})
 }

@@ -208,43 +208,25 @@ func (p Place) extract(ctx context.Context, c *cli.Call) error {
 	return err
 }
 
-// exporter returns the volume of a call on a storage that knows streams.
-func (p Place) exporter(ctx context.Context, c *cli.Call) (storage.Place, storage.Exporter, error) {
-	at, err := p.Locate(c.Value("volume"))
-	if err == nil {
-		err = at.Plugin.Activate(ctx, at.Config)
+func streamOf(c *cli.Call) storage.Stream {
+	return storage.Stream{
+		Format: c.Value("format"), Snapshot: c.Value("snapshot"), Base: c.Value("base"), Snapshots: c.Bool("with-snapshots"),
 	}
-	if err != nil {
-		return at, nil, err
-	}
-	e, ok := at.Plugin.(storage.Exporter)
-	if !ok {
-		return at, nil, fmt.Errorf("storage '%s': streams are %w", at.ID.Storage, storage.ErrUnsupported)
-	}
-	return at, e, nil
 }
 
 func (p Place) export(ctx context.Context, c *cli.Call) error {
-	at, e, err := p.exporter(ctx, c)
-	if err != nil {
-		return err
-	}
 	if name := c.Value("filename"); name != "-" {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
-		err = e.Export(ctx, at.Config, at.Volume, c.Value("format"), c.Value("snapshot"), f)
+		err = p.Export(ctx, c.Value("volume"), streamOf(c), f)
 		return errors.Join(err, f.Close())
 	}
-	return e.Export(ctx, at.Config, at.Volume, c.Value("format"), c.Value("snapshot"), c.Out)
+	return p.Export(ctx, c.Value("volume"), streamOf(c), c.Out)
 }
 
 func (p Place) load(ctx context.Context, c *cli.Call) error {
-	at, e, err := p.exporter(ctx, c)
-	if err != nil {
-		return err
-	}
 	from := c.In
 	if name := c.Value("filename"); name != "-" {
 		f, err := os.Open(name)
@@ -257,38 +239,12 @@ func (p Place) load(ctx context.Context, c *cli.Call) error {
 	if from == nil {
 		from = bytes.NewReader(nil)
 	}
-	if c.Bool("allow-rename") {
-		if at, err = p.renamed(at); err != nil {
-			return err
-		}
-	}
-	if err := e.Import(ctx, at.Config, at.Volume, c.Value("format"), from); err != nil {
+	id, err := p.Import(ctx, c.Value("volume"), streamOf(c), c.Bool("allow-rename"), from)
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Out, "successfully imported '%s'\n", at.ID)
+	fmt.Fprintf(c.Out, "successfully imported '%s'\n", id)
 	return nil
-}
-
-// renamed chooses another name for a volume whose path is taken.
-func (p Place) renamed(at storage.Place) (storage.Place, error) {
-	for n := range 1 << 14 {
-		path, err := at.Plugin.Path(at.Config, at.Volume, "")
-		if err != nil {
-			return at, err
-		}
-		if _, err := os.Lstat(path); err != nil {
-			return at, nil
-		}
-		extension := ""
-		if at.Volume.Format != "raw" || strings.HasSuffix(at.Volume.File, ".raw") {
-			extension = "." + at.Volume.Format
-		}
-		at, err = p.Locate(fmt.Sprintf("%s:%d/vm-%d-disk-%d%s", at.ID.Storage, at.Volume.VMID, at.Volume.VMID, n, extension))
-		if err != nil {
-			return at, err
-		}
-	}
-	return at, errors.New("no free name left")
 }
 
 func apiinfo(_ context.Context, c *cli.Call) error {

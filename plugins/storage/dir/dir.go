@@ -34,6 +34,7 @@ var _ interface {
 	storage.Resizer
 	storage.Sizer
 	storage.Exporter
+	storage.Renamer
 	storage.Locator
 	storage.Featured
 } = Plugin{}
@@ -42,7 +43,7 @@ var _ interface {
 func (Plugin) Parse(name string) (storage.Volume, error) { return storage.ParseFile(name) }
 
 // Features says what can be done with volumes.
-func (Plugin) Features() storage.Features {
+func (Plugin) Features(*storage.Config) storage.Features {
 	images := func(state string, formats ...string) (all []string) {
 		for _, f := range formats {
 			all = append(all, state+":"+f)

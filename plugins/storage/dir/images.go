@@ -303,3 +303,27 @@ func (p Plugin) Clone(ctx context.Context, c *storage.Config, v storage.Volume, 
 	err = p.run(ctx, "qemu-img", "create", "-b", fmt.Sprintf("../%d/%s", v.VMID, v.File), "-F", v.Format, "-f", "qcow2", path)
 	return v.Name + "/" + clone.Name, err
 }
+
+// Rename gives an image to a guest. What stands on a base stays where it can be
+// found: the directories of guests lie side by side.
+func (p Plugin) Rename(_ context.Context, c *storage.Config, v storage.Volume, vmid uint32, name string) (string, error) {
+	if v.Content != storage.Images || v.IsBase {
+		return "", fmt.Errorf("'%s' cannot have another owner", v.Name)
+	}
+	from, err := p.Path(c, v, "")
+	if err != nil {
+		return "", err
+	}
+	renamed, to, err := p.Place(c, storage.Request{VMID: vmid, Name: name, Format: v.Format})
+	if err != nil {
+		return "", err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return "", err
+	}
+	_ = os.Remove(filepath.Dir(from)) // succeeds once the guest has no more volumes
+	if v.Base != "" {
+		return fmt.Sprintf("%d/%s/%s", v.BaseVMID, v.Base, renamed.Name), nil
+	}
+	return renamed.Name, nil
+}

@@ -7,16 +7,38 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"etcpve/agents/host"
 	"etcpve/agents/storage"
 )
 
+// Streams returns the formats for a volume.
+func (Plugin) Streams(_ *storage.Config, v storage.Volume, s storage.Stream) []string {
+	switch {
+	case v.Content != storage.Images || s.Snapshot != "" || s.Base != "":
+		return nil
+	case v.Format == "subvol":
+		if s.Snapshots {
+			return nil
+		}
+		return []string{"tar+size"}
+	case s.Snapshots && v.Format == "qcow2":
+		return []string{"qcow2+size"}
+	case s.Snapshots:
+		return nil
+	case v.Format == "raw":
+		return []string{"raw+size"}
+	}
+	return []string{v.Format + "+size", "raw+size"}
+}
+
 // Export writes a volume as a stream: its size as 64 bits little-endian, then
 // its content.
-func (p Plugin) Export(ctx context.Context, c *storage.Config, v storage.Volume, format, snapshot string, to io.Writer) error {
-	if snapshot != "" {
-		return fmt.Errorf("volume export of snapshots is %w", storage.ErrUnsupported)
+func (p Plugin) Export(ctx context.Context, c *storage.Config, v storage.Volume, s storage.Stream, to io.Writer) error {
+	if !slices.Contains(p.Streams(c, v, s), s.Format) {
+		return fmt.Errorf("format %s is not available for '%s'", s.Format, v.Name)
 	}
 	path, err := p.Path(c, v, "")
 	if err != nil {
@@ -26,25 +48,30 @@ func (p Plugin) Export(ctx context.Context, c *storage.Config, v storage.Volume,
 	if err != nil {
 		return err
 	}
-	kind := strings.TrimSuffix(format, "+size")
 	var prepare []string
-	switch {
-	case kind == v.Format && kind != "subvol":
-		return send(to, size, path)
-	case kind == "raw" && v.Format != "subvol":
+	switch kind := strings.TrimSuffix(s.Format, "+size"); kind {
+	case "raw":
+		// A flat image, and one that stands on nothing, is its own stream.
 		prepare = []string{"qemu-img", "convert", "-f", v.Format, "-O", "raw", path}
-	case kind == "tar" && v.Format == "subvol":
-		prepare = []string{"tar", "--one-file-system", "--numeric-owner", "--acls", "--xattrs", "-C", path, "-cf"}
+		if v.Format == "raw" {
+			return send(to, size, path)
+		}
+	case "tar":
+		if err := binary.Write(to, binary.LittleEndian, size); err != nil {
+			return err
+		}
+		argv := []string{"tar", "--one-file-system", "--numeric-owner", "--acls", "--xattrs", "--sparse", "-C", path, "-cf", "-", "."}
+		_, err := p.Run.Run(ctx, host.Command{Argv: argv, Output: to})
+		return err
 	default:
-		return fmt.Errorf("volume export format %s is not available for '%s'", format, v.Name)
+		if v.Base == "" {
+			return send(to, size, path)
+		}
+		// The base does not travel along.
+		prepare = []string{"qemu-img", "convert", "-f", v.Format, "-O", v.Format, path}
 	}
 	return staged(path, func(stage string) error {
-		if kind == "tar" {
-			prepare = append(prepare, stage, ".")
-		} else {
-			prepare = append(prepare, stage)
-		}
-		if err := p.run(ctx, prepare...); err != nil {
+		if err := p.run(ctx, append(prepare, stage)...); err != nil {
 			return err
 		}
 		return send(to, size, stage)
@@ -76,39 +103,40 @@ func send(to io.Writer, size int64, path string) error {
 }
 
 // Import creates a volume from a stream that Export could have written.
-func (p Plugin) Import(ctx context.Context, c *storage.Config, v storage.Volume, format string, from io.Reader) (err error) {
-	kind := strings.TrimSuffix(format, "+size")
+func (p Plugin) Import(ctx context.Context, c *storage.Config, v storage.Volume, s storage.Stream, from io.Reader) (err error) {
+	kind := strings.TrimSuffix(s.Format, "+size")
 	fits := kind == v.Format || kind == "raw" && v.Format != "subvol" || kind == "tar" && v.Format == "subvol"
 	if !fits || v.Content != storage.Images || v.Base != "" {
-		return fmt.Errorf("cannot import format %s into volume '%s'", format, v.Name)
+		return fmt.Errorf("cannot import format %s into volume '%s'", s.Format, v.Name)
 	}
 	var size int64
 	if err := binary.Read(from, binary.LittleEndian, &size); err != nil {
-		return fmt.Errorf("import: size: %w", err)
+		return fmt.Errorf("size: %w", err)
 	}
 	_, path, err := p.Place(c, storage.Request{VMID: v.VMID, Name: v.File, Format: v.Format})
 	if err != nil {
 		return err
 	}
+	if kind == "tar" {
+		return p.unpack(ctx, from, path)
+	}
 	return staged(path, func(stage string) error {
 		if err := receive(stage, from); err != nil {
 			return err
 		}
-		switch {
-		case kind == "tar":
-			return p.unpack(ctx, stage, path)
-		case kind != v.Format:
+		if kind != v.Format {
 			return p.run(ctx, "qemu-img", "convert", "-f", kind, "-O", v.Format, stage, path)
 		}
 		return os.Rename(stage, path)
 	})
 }
 
-func (p Plugin) unpack(ctx context.Context, archive, path string) error {
+func (p Plugin) unpack(ctx context.Context, archive io.Reader, path string) error {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return err
 	}
-	err := p.run(ctx, "tar", "--numeric-owner", "--acls", "--xattrs", "-C", path, "-xpf", archive)
+	argv := []string{"tar", "--numeric-owner", "--acls", "--xattrs", "--sparse", "-C", path, "-xpf", "-"}
+	_, err := p.Run.Run(ctx, host.Command{Argv: argv, Input: archive})
 	if err != nil {
 		_ = os.RemoveAll(path) // half a volume is none; the error says why
 	}
