@@ -82,6 +82,68 @@ func TestEditorsAndToolsSave(t *testing.T) {
 	}
 }
 
+// TestExecClosesWhatWasWritten: while the kernel replaces a program it closes
+// files, and lets nobody look at the process. Whoever looked would not return.
+func TestExecClosesWhatWasWritten(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip(err)
+	}
+	r := newRig(t)
+	for script, want := range map[string]string{
+		`f = open("f", "w"); f.write("x"); f.flush(); os.execv("/bin/true", ["true"])`:                   "x",
+		`f = open("f", "w"); os.execv("/bin/true", ["true"])`:                                            "",
+		`f = open("f", "w"); f.write("y"); f.flush(); subprocess.run(["true"]); f.write("z"); f.close()`: "yz",
+		`f = open("f", "w"); subprocess.run(["true"]); f.close(); subprocess.run(["true"])`:              "",
+	} {
+		within(t, script, 30*time.Second, func() {
+			if out, err := r.shell("echo old > f; python3 -c 'import os, subprocess; " + script + "'"); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+		eventually(t, script, func() bool { e, ok := r.tree.Lookup("f"); return ok && string(e.Data) == want })
+	}
+}
+
+// TestProgramsAreStartedWhileFilesAreEmptied: each start closes copies of the
+// files that other threads have open.
+func TestProgramsAreStartedWhileFilesAreEmptied(t *testing.T) {
+	r := newRig(t)
+	script := `
+import os, subprocess, threading
+def empty(i):
+    for n in range(40):
+        open("f%d" % i, "w").close()
+threads = [threading.Thread(target=empty, args=(i,)) for i in range(4)]
+for t in threads: t.start()
+for n in range(40): subprocess.run(["true"])
+for t in threads: t.join()
+`
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip(err)
+	}
+	within(t, "python3", time.Minute, func() {
+		if out, err := r.shell("python3 -c '" + script + "'"); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+// within runs do and fails when it takes too long. The end of the test closes
+// the mount then, without which what hangs in the kernel could not be ended.
+func within(t *testing.T, what string, limit time.Duration, do func()) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		do()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(limit):
+		t.Fatalf("%s: not within %v", what, limit)
+	}
+}
+
 func mustLookup(t *testing.T, r *rig, path string) uint64 {
 	t.Helper()
 	e, ok := r.tree.Lookup(path)

@@ -285,15 +285,29 @@ func (m *Mount) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	h.mu.Lock()
 	m.adopt(h)
 	state, saving := h.saved, h.saving != nil
-	path, ok := m.pathOf(h)
+	at := m.identity(h)
 	h.mu.Unlock()
 	if state == clean && !saving {
 		return fuse.OK
 	}
-	if state != clean && ok && (holder.Has(h.opener, path) || state == truncated && holder.Any(path)) {
+	if state != clean && (at.HeldBy(h.opener) || state == truncated && at.IsHeld()) {
 		return fuse.OK
 	}
 	return m.statusOf(m.save(cancel, h, &in.InHeader))
+}
+
+// identity is how other processes know the file of a handle: a file of this node
+// that has become an entry of the tree goes by either number. The caller holds
+// the handle's lock.
+func (m *Mount) identity(h *handle) holder.File {
+	f := holder.File{Device: m.place.Device}
+	if h.file != nil {
+		f.Inodes = append(f.Inodes, h.file.ID)
+	}
+	if h.inode != 0 {
+		f.Inodes = append(f.Inodes, nodeID(h.inode))
+	}
+	return f
 }
 
 // Fsync saves at once; the content is on a majority's disks then.

@@ -1,74 +1,138 @@
 // Package holder tells who has a file open.
 //
-// It reads /proc, where descriptors are links. Their names are read but never
-// followed: that would ask the very file system that wants to know.
+// It reads /proc/PID/fdinfo and nothing else there, because its callers answer
+// the kernel: links of descriptors, command lines and much more cannot be read
+// while a process is being replaced by another program (exec), and the kernel
+// closes files in the middle of that. Whoever read them while such a close
+// waits for the answer would wait for ever, and so would ps. The package never
+// follows a name, so it never asks the file system that wants to know.
 package holder
 
 import (
 	"bytes"
+	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Has reports whether the process of a thread has the file at path open for
-// writing.
-func Has(thread uint32, path string) bool {
-	return holds("/proc/"+strconv.FormatUint(uint64(thread), 10), "/"+path)
+// A File is what is looked for.
+type File struct {
+	Device uint64   // of its file system
+	Inodes []uint64 // the numbers by which programs may know it
 }
 
-// Any reports whether any process has the file at path open for writing.
-func Any(path string) bool {
-	names, err := namesIn("/proc")
+// HeldBy reports whether the process of a thread has the file open for writing.
+func (f File) HeldBy(thread uint32) bool {
+	return len(f.Inodes) > 0 && f.isIn("/proc/"+strconv.FormatUint(uint64(thread), 10))
+}
+
+// IsHeld reports whether any process has the file open for writing.
+func (f File) IsHeld() bool {
+	if len(f.Inodes) == 0 {
+		return false
+	}
+	d, err := os.Open("/proc")
 	if err != nil {
 		return false
 	}
-	for _, n := range names {
-		if n[0] >= '1' && n[0] <= '9' && holds("/proc/"+n, "/"+path) {
-			return true
-		}
-	}
-	return false
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return slices.ContainsFunc(names, func(n string) bool {
+		return n[0] >= '1' && n[0] <= '9' && f.isIn("/proc/"+n)
+	})
 }
 
-// holds reports whether a process has a descriptor for writing whose name ends in
-// suffix.
-func holds(process, suffix string) bool {
-	names, err := namesIn(process + "/fd")
+// isIn looks through the descriptors of a process.
+func (f File) isIn(process string) bool {
+	d, err := os.Open(process + "/fdinfo")
 	if err != nil {
 		return false // it has ended
 	}
-	for _, n := range names {
-		target, err := os.Readlink(process + "/fd/" + n)
-		if err == nil && strings.HasSuffix(strings.TrimSuffix(target, " (deleted)"), suffix) && isForWriting(process+"/fdinfo/"+n) {
-			return true
-		}
-	}
-	return false
-}
-
-// isForWriting reads the flags of a descriptor.
-func isForWriting(fdinfo string) bool {
-	content, err := os.ReadFile(fdinfo)
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return false
 	}
-	for line := range bytes.Lines(content) {
-		if value, ok := bytes.CutPrefix(line, []byte("flags:")); ok {
-			flags, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 8, 64)
-			return err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY
-		}
-	}
-	return false
+	dir := int(d.Fd())
+	buf := make([]byte, 512)
+	return slices.ContainsFunc(names, func(n string) bool {
+		info, ok := read(dir, n, buf)
+		return ok && slices.Contains(f.Inodes, info.inode) && info.flags&unix.O_ACCMODE != unix.O_RDONLY && f.isOn(info.mount)
+	})
 }
 
-func namesIn(dir string) ([]string, error) {
-	d, err := os.Open(dir)
+// description is what the kernel tells of a descriptor.
+type description struct {
+	flags, mount, inode uint64
+}
+
+// read reads one description. The lines that matter come first.
+func read(dir int, name string, buf []byte) (info description, ok bool) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return info, false // closed meanwhile
 	}
-	defer d.Close()
-	return d.Readdirnames(-1)
+	n, err := unix.Read(fd, buf)
+	unix.Close(fd)
+	if err != nil {
+		return info, false
+	}
+	return parse(buf[:max(n, 0)])
+}
+
+func parse(text []byte) (info description, ok bool) {
+	var found int
+	for line := range bytes.Lines(text) {
+		key, value, _ := bytes.Cut(line, []byte(":"))
+		field, base := &info.flags, 8
+		switch string(key) {
+		case "flags":
+		case "mnt_id":
+			field, base = &info.mount, 10
+		case "ino":
+			field, base = &info.inode, 10
+		default:
+			continue
+		}
+		n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), base, 64)
+		if err != nil {
+			return info, false
+		}
+		*field = n
+		found++
+	}
+	return info, found == 3
+}
+
+// isOn reports whether a mount shows the file's file system. A mount that is not
+// in this process's table belongs to some other namespace and may.
+func (f File) isOn(mount uint64) bool {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
+		if len(fields) > 2 && fields[0] == strconv.FormatUint(mount, 10) {
+			device, err := parseDevice(fields[2])
+			return err != nil || device == f.Device
+		}
+	}
+	return true
+}
+
+var errDevice = errors.New("device is not of the form MAJOR:MINOR")
+
+func parseDevice(s string) (uint64, error) {
+	a, b, ok := strings.Cut(s, ":")
+	major, err1 := strconv.ParseUint(a, 10, 32)
+	minor, err2 := strconv.ParseUint(b, 10, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return 0, errDevice
+	}
+	return unix.Mkdev(uint32(major), uint32(minor)), nil
 }
