@@ -12,8 +12,9 @@ import (
 	"time"
 
 	"etcpve/agents/host"
+	"etcpve/agents/qemu/cgroup"
 	"etcpve/agents/qemu/cmdline"
-	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/pages"
 	"etcpve/agents/reconcile"
 	"etcpve/cfs/layout"
 )
@@ -163,10 +164,15 @@ func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
 		}
 	}
 	a.drop(vmid)
-	if !r.Config.Bool("keephugepages", false) {
-		err = releasePages(r.PageKiB, r.Pages)
+	for key := range r.Config {
+		if _, nic := cmdline.Index(key, "net"); nic {
+			err = errors.Join(err, a.Ports.Unplug(ctx, cmdline.TapName(vmid, key)))
+		}
 	}
-	return errors.Join(err, a.forget(vmid))
+	if !r.Config.Bool("keephugepages", false) {
+		err = errors.Join(err, pages.Release(r.PageKiB, r.Pages))
+	}
+	return errors.Join(err, cgroup.Node().Remove(vmid), a.forget(ctx, vmid))
 }
 
 // blame records that QEMU is gone though nobody asked it to go.
@@ -198,13 +204,4 @@ func (a *Agent) lastLog(vmid uint32, from int64) string {
 		said = "…" + said[over:]
 	}
 	return strings.ReplaceAll(said, "\n", "; ")
-}
-
-// refused returns QEMU's refusal of a command, if that is what err is.
-func refused(err error) *monitor.Error {
-	var e *monitor.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return nil
 }

@@ -7,25 +7,64 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/hardware"
+	"etcpve/agents/qemu/port"
 )
 
 var versionText = regexp.MustCompile(`version (\d+)\.(\d+)`)
 
-// inspect learns what does not change while the agent runs.
-func (a *Agent) inspect() (cmdline.Host, error) {
-	out, err := a.system.Run(context.Background(), host.Command{Argv: []string{a.Binary, "--version"}})
+// scratch is where drives with snapshot=1 are written to: not into memory,
+// which is what the usual run directory is.
+func (a *Agent) scratch() string {
+	if a.RunDir == defaultRun {
+		return "/var/tmp/qemu-server"
+	}
+	return a.RunDir
+}
+
+// binaryFor is the QEMU that runs a guest.
+func (a *Agent) binaryFor(c cmdline.Config) string {
+	if arch := c["arch"]; arch != "" && arch != hardware.Arch() {
+		return "qemu-system-" + arch
+	}
+	return a.Binary
+}
+
+// factsOf learns what does not change while the agent runs, once for each QEMU.
+func (a *Agent) factsOf(binary string) (cmdline.Host, error) {
+	a.mu.Lock()
+	h, ok := a.facts[binary]
+	a.mu.Unlock()
+	if ok {
+		return h, nil
+	}
+	h, err := a.inspect(binary)
+	if h.Binary = binary; err == nil {
+		a.mu.Lock()
+		a.facts[binary] = h
+		a.mu.Unlock()
+	}
+	return h, err
+}
+
+func (a *Agent) inspect(binary string) (cmdline.Host, error) {
+	out, err := a.system.Run(context.Background(), host.Command{Argv: []string{binary, "--version"}})
 	if err != nil {
 		return cmdline.Host{}, err
 	}
 	parts := versionText.FindStringSubmatch(string(out))
 	if parts == nil {
-		return cmdline.Host{}, fmt.Errorf("%s --version: %q", a.Binary, out)
+		return cmdline.Host{}, fmt.Errorf("%s --version: %q", binary, out)
 	}
-	h := cmdline.Host{Binary: a.Binary, RunDir: a.RunDir, Firmware: "/usr/share/OVMF", Bridge: bridgeMTU, Functions: pciFunctions}
+	mappings := hardware.Mappings{Tree: a.Tree, Node: a.Node}
+	h := cmdline.Host{
+		Binary: binary, RunDir: a.RunDir, Scratch: a.scratch(), Firmware: "/usr/share/OVMF",
+		Arch: hardware.Arch(), CPUVendor: hardware.CPUVendor(), Encryption: hardware.Encryption(), Bridge: port.New().MTU,
+		Functions: hardware.Functions, USB: mappings.USB, PCI: mappings.PCI, Directory: mappings.Directory,
+	}
 	h.QEMU.Major, _ = strconv.Atoi(parts[1])
 	h.QEMU.Minor, _ = strconv.Atoi(parts[2])
 	_, err = os.Stat("/dev/vhost-net")
@@ -39,7 +78,10 @@ func (a *Agent) inspect() (cmdline.Host, error) {
 // hostFor returns the facts for one guest, and what runs it: kvm, or tcg with
 // the reason. A guest that does not want KVM does not cost a probe.
 func (a *Agent) hostFor(ctx context.Context, c cmdline.Config) (cmdline.Host, string, error) {
-	h, err := a.facts()
+	h, err := a.factsOf(a.binaryFor(c))
+	if err != nil && h.Binary != a.Binary && c["arch"] != "" {
+		err = &cmdline.KeyError{Key: "arch", Err: err}
+	}
 	if err != nil {
 		return h, "", err
 	}
@@ -49,6 +91,8 @@ func (a *Agent) hostFor(ctx context.Context, c cmdline.Config) (cmdline.Host, st
 	switch {
 	case !c.Bool("kvm", true):
 		return h, "tcg (kvm: 0)", nil
+	case h.Binary != a.Binary:
+		return h, "tcg (the guest's CPU is not of the node's kind)", nil
 	case a.NoKVM:
 		return h, "tcg (this agent was told to)", nil
 	}
@@ -57,29 +101,6 @@ func (a *Agent) hostFor(ctx context.Context, c cmdline.Config) (cmdline.Host, st
 		return h, "kvm", nil
 	}
 	return h, "tcg (" + answer.Reason + ")", nil
-}
-
-// bridgeMTU looks a bridge up.
-func bridgeMTU(name string) (int, bool) {
-	dir := filepath.Join("/sys/class/net", filepath.Base(name))
-	if _, err := os.Stat(filepath.Join(dir, "bridge")); err != nil {
-		return 0, false
-	}
-	content, err := os.ReadFile(filepath.Join(dir, "mtu"))
-	if err != nil {
-		return 0, false
-	}
-	mtu, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	return mtu, err == nil
-}
-
-// pciFunctions lists the functions of a device such as 0000:01:00.
-func pciFunctions(address string) (functions []string) {
-	found, _ := filepath.Glob("/sys/bus/pci/devices/" + address + ".*") // the pattern has no special characters
-	for _, path := range found {
-		functions = append(functions, filepath.Base(path))
-	}
-	return functions
 }
 
 // cpuModels reads the cluster's own CPU models.

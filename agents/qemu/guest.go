@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"context"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -22,9 +21,9 @@ type guest struct {
 
 	mu      sync.Mutex // guards the fields below
 	mon     *monitor.Monitor
-	asked   map[string]bool // keys whose device the guest was asked to give up
-	ended   string          // why QEMU said that it would end
-	dialing sync.Mutex      // one connection at a time; taken before mu
+	asked   map[string]time.Time // when the guest was asked to give a device up
+	ended   string               // why QEMU said that it would end
+	dialing sync.Mutex           // one connection at a time; taken before mu
 }
 
 func (a *Agent) guest(vmid uint32) *guest {
@@ -32,7 +31,7 @@ func (a *Agent) guest(vmid uint32) *guest {
 	defer a.mu.Unlock()
 	g := a.guests[vmid]
 	if g == nil {
-		g = &guest{agent: a, vmid: vmid, asked: map[string]bool{}}
+		g = &guest{agent: a, vmid: vmid, asked: map[string]time.Time{}}
 		a.guests[vmid] = g
 	}
 	return g
@@ -132,6 +131,8 @@ func (g *guest) note(e monitor.Event) {
 		if guest, _ := e.Data["guest"].(bool); !guest {
 			g.ended = reason
 		}
+	case "RESET":
+		clear(g.asked) // what it was asked for before is forgotten
 	case "DEVICE_DELETED":
 		id, _ := e.Data["device"].(string)
 		delete(g.asked, id)
@@ -139,14 +140,24 @@ func (g *guest) note(e monitor.Event) {
 	g.agent.Log.Debug("QEMU event", "vmid", g.vmid, "event", e.Event, "data", e.Data)
 }
 
-func (g *guest) release(key string) {
+func (g *guest) release(id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.asked[key] = true
+	g.asked[id] = time.Now()
 }
+
+// askAgain is after how long a guest is asked for a device once more: it may
+// have booted a system since that listens.
+const askAgain = 2 * time.Minute
 
 func (g *guest) releasing() map[string]bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return maps.Clone(g.asked)
+	asked := map[string]bool{}
+	for id, when := range g.asked {
+		if time.Since(when) < askAgain {
+			asked[id] = true
+		}
+	}
+	return asked
 }

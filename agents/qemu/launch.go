@@ -11,8 +11,11 @@ import (
 	"strings"
 
 	"etcpve/agents/host"
+	"etcpve/agents/qemu/backend"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/hotplug"
+	"etcpve/agents/qemu/pages"
+	"etcpve/agents/qemu/qdev"
 )
 
 // start brings a VM up: QEMU with its CPUs halted, then what can only be set
@@ -37,7 +40,7 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 		return err
 	}
 	record := Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
-	if record.Pages, err = reservePages(command.Pages); err != nil {
+	if record.Pages, err = pages.Reserve(command.Pages); err != nil {
 		return &cmdline.KeyError{Key: "hugepages", Err: err}
 	}
 	// Written first, so that whatever ends this agent now, the next one finds its VM.
@@ -51,6 +54,9 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 		return err
 	}
 	if err := a.settle(d); err != nil {
+		return a.failStart(ctx, vmid, action, err)
+	}
+	if err := a.shareAtStart(ctx, vmid, d.Config); err != nil {
 		return a.failStart(ctx, vmid, action, err)
 	}
 	for _, tap := range command.Taps {
@@ -79,15 +85,8 @@ func (a *Agent) guestOf(ctx context.Context, vmid uint32, c cmdline.Config) cmdl
 // launch starts QEMU as a daemon. Its first process ends when the machine is
 // made, or with what is wrong on its error output.
 func (a *Agent) launch(ctx context.Context, vmid uint32, command cmdline.Command, d Desired) (p host.Process, err error) {
-	for _, c := range command.Copies {
-		if err := copyOnce(c); err != nil {
-			return p, err
-		}
-	}
-	if command.TPM != nil {
-		if err := a.startTPM(ctx, *command.TPM); err != nil {
-			return p, &cmdline.KeyError{Key: "tpmstate0", Err: err}
-		}
+	if err := a.surroundings(ctx, vmid, command); err != nil {
+		return p, err
 	}
 	log := cmdline.RunFile(a.RunDir, vmid, "log")
 	from := int64(0)
@@ -136,14 +135,15 @@ func (a *Agent) prepare(ctx context.Context, vmid uint32, d Desired) error {
 	if err != nil || !ok || r.Begun {
 		return err
 	}
+	m := a.machine(vmid, d.Config)
 	for _, key := range r.Config.DriveKeys() {
-		if err := a.throttle(ctx, vmid, r.Config, key); err != nil {
+		if err := m.Throttle(ctx, r.Config, key); err != nil {
 			return err
 		}
 	}
 	for key := range r.Config {
 		if _, nic := cmdline.Index(key, "net"); nic {
-			if err := a.setLink(ctx, vmid, r.Config, key, false); err != nil {
+			if err := m.Link(ctx, r.Config, key, false); err != nil {
 				return err
 			}
 		}
@@ -153,7 +153,10 @@ func (a *Agent) prepare(ctx context.Context, vmid uint32, d Desired) error {
 		return err
 	}
 	if want := hotplug.BalloonMB(r.Config, memory); want != memory {
-		return a.setBalloon(ctx, vmid, want)
+		if err := m.Balloon(ctx, want); err != nil {
+			return err
+		}
+		return a.update(vmid, func(r *Record) { r.Balloon = want })
 	}
 	return nil
 }
@@ -176,16 +179,45 @@ func copyOnce(c cmdline.Copy) error {
 	return errors.Join(err, to.Close())
 }
 
-// startTPM starts the emulator of a TPM, which ends with QEMU.
-func (a *Agent) startTPM(ctx context.Context, t cmdline.TPM) error {
-	argv := []string{
-		"swtpm", "socket", "--tpmstate", "backend-uri=file://" + t.State + ",mode=0600",
-		"--ctrl", "type=unixio,path=" + t.Socket + ",mode=0600", "--terminate", "--daemon",
-		"--log", "file=" + filepath.Join(a.RunDir, "swtpm.log") + ",level=1",
+// overlay makes the image that takes what a drive with snapshot=1 writes.
+func (a *Agent) overlay(ctx context.Context, o cmdline.Overlay) error {
+	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
+		return err
 	}
-	if t.Version2 {
-		argv = append(argv, "--tpm2")
+	if err := os.Remove(o.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
+	base := o.Base.Path
+	if o.Base.Protocol != nil {
+		base = "json:" + qdev.JSON(o.Base.Protocol)
+	}
+	argv := []string{"qemu-img", "create", "-q", "-f", "qcow2", "-F", o.Base.Format, "-b", base, o.Path}
 	_, err := a.system.Run(ctx, host.Command{Argv: argv})
 	return err
+}
+
+// surroundings makes what QEMU expects to find when it starts.
+func (a *Agent) surroundings(ctx context.Context, vmid uint32, command cmdline.Command) error {
+	for _, c := range command.Copies {
+		if err := copyOnce(c); err != nil {
+			return err
+		}
+	}
+	for _, o := range command.Overlays {
+		if err := a.overlay(ctx, o); err != nil {
+			return err
+		}
+	}
+	if command.TPM != nil {
+		log := cmdline.RunFile(a.RunDir, vmid, "swtpm.log")
+		if err := backend.TPM(ctx, a.system, *command.TPM, log); err != nil {
+			return &cmdline.KeyError{Key: "tpmstate0", Err: err}
+		}
+	}
+	for _, s := range command.Shares {
+		if err := backend.Share(ctx, a.system, s); err != nil {
+			return &cmdline.KeyError{Key: s.Key, Err: err}
+		}
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/plug"
 )
 
 // A State is what the node shows of one VM.
@@ -145,23 +146,10 @@ func (s *State) ask(ctx context.Context, m *monitor.Monitor) error {
 	if err := m.Run(ctx, "query-status", nil, &status); err != nil {
 		return err
 	}
-	devices, err := deviceIDs(ctx, m)
+	devices, err := plug.Devices(ctx, m.Run)
 	if err != nil {
 		return err
 	}
 	s.Status, s.Devices = status.Status, devices
 	return nil
-}
-
-// deviceIDs lists the devices that have an identifier.
-func deviceIDs(ctx context.Context, m *monitor.Monitor) (map[string]bool, error) {
-	var children []struct{ Name string }
-	if err := m.Run(ctx, "qom-list", map[string]any{"path": "/machine/peripheral"}, &children); err != nil {
-		return nil, err
-	}
-	ids := map[string]bool{}
-	for _, c := range children {
-		ids[c.Name] = true
-	}
-	return ids, nil
 }

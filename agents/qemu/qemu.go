@@ -31,6 +31,8 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/hotplug"
+	"etcpve/agents/qemu/plug"
+	"etcpve/agents/qemu/port"
 	"etcpve/agents/qemu/probe"
 	"etcpve/agents/reconcile"
 	"etcpve/cfs/layout"
@@ -39,11 +41,6 @@ import (
 // Volumes finds the image behind a volume ID or an absolute path.
 type Volumes interface {
 	Resolve(ctx context.Context, id string) (cmdline.Volume, error)
-}
-
-// Ports connects the node's side of NICs to bridges.
-type Ports interface {
-	Plug(ctx context.Context, tap cmdline.Tap) error
 }
 
 // Options say where and for whom an agent works. Tree, Node and Log are required.
@@ -63,8 +60,8 @@ type Options struct {
 	// NoKVM keeps every guest off KVM without probing it.
 	NoKVM bool
 
-	Volumes Volumes // default: the directories of storage.cfg
-	Ports   Ports   // default: by ip(8)
+	Volumes Volumes    // default: the directories of storage.cfg
+	Ports   plug.Ports // default: by ip(8)
 	Log     *slog.Logger
 }
 
@@ -76,16 +73,16 @@ type Agent struct {
 	events chan string
 	began  time.Time
 	booted atomic.Bool // the start-up after a boot of the node is done
-	facts  func() (cmdline.Host, error)
 
-	mu     sync.Mutex // guards guests
+	mu     sync.Mutex // guards guests and facts
 	guests map[uint32]*guest
-	wg     sync.WaitGroup // of event readers
+	facts  map[string]cmdline.Host // by QEMU
+	wg     sync.WaitGroup          // of event readers
 }
 
 // New prepares an agent.
 func New(o Options) (*Agent, error) {
-	defaultTo(&o.RunDir, "/run/qemu-server")
+	defaultTo(&o.RunDir, defaultRun)
 	defaultTo(&o.Locks, "/var/lock/qemu-server")
 	defaultTo(&o.Binary, "qemu-system-x86_64")
 	defaultTo(&o.KVMCache, "/run/etcpve/kvm-probe")
@@ -105,7 +102,7 @@ func New(o Options) (*Agent, error) {
 		o.Volumes = Directories{Tree: o.Tree, Node: o.Node}
 	}
 	if o.Ports == nil {
-		o.Ports = Bridges{}
+		o.Ports = port.New()
 	}
 	a := &Agent{
 		Options: o,
@@ -115,10 +112,13 @@ func New(o Options) (*Agent, error) {
 		events: make(chan string),
 		began:  now(),
 		guests: map[uint32]*guest{},
+		facts:  map[string]cmdline.Host{},
 	}
-	a.facts = sync.OnceValues(a.inspect)
 	return a, nil
 }
+
+// defaultRun is where PVE's tools look, too.
+const defaultRun = "/run/qemu-server"
 
 func defaultTo(field *string, value string) {
 	if *field == "" {

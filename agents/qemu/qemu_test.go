@@ -17,6 +17,8 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/pages"
+	"etcpve/agents/qemu/plug"
 )
 
 // A node is a directory laid out like the cluster file system with an agent
@@ -24,7 +26,7 @@ import (
 type node struct {
 	*testing.T
 	tree, run, images string
-	ports             Ports
+	ports             plug.Ports
 	agent             *Agent
 	stop              func()
 }
@@ -41,6 +43,8 @@ func (r *recorder) Plug(_ context.Context, tap cmdline.Tap) error {
 	r.taps = append(r.taps, tap)
 	return nil
 }
+
+func (r *recorder) Unplug(context.Context, string) error { return nil }
 
 func newNode(t *testing.T) *node {
 	t.Helper()
@@ -187,7 +191,7 @@ func (n *node) devices() map[string]bool {
 	m, err := monitor.Dial(n.Context(), cmdline.RunFile(n.run, 100, "qmp"))
 	n.must(err)
 	defer m.Close()
-	ids, err := deviceIDs(n.Context(), m)
+	ids, err := plug.Devices(n.Context(), m.Run)
 	n.must(err)
 	return ids
 }
@@ -309,7 +313,7 @@ func TestCPUsAndMemoryGrowLive(t *testing.T) {
 }
 
 func TestHugePagesAreSetAsideAndGivenBack(t *testing.T) {
-	before, err := pageCounter(2048, "nr_hugepages")
+	before, err := pages.Counter(2048, "nr_hugepages")
 	if err != nil || os.Getuid() != 0 {
 		t.Skipf("no huge pages here: %v", err)
 	}
@@ -318,12 +322,12 @@ func TestHugePagesAreSetAsideAndGivenBack(t *testing.T) {
 	n.power(Running)
 	n.begin()
 	n.awaitStatus("guest", "running")
-	if during, _ := pageCounter(2048, "nr_hugepages"); during < 32 {
+	if during, _ := pages.Counter(2048, "nr_hugepages"); during < 32 {
 		t.Errorf("%d huge pages for a guest of 64 MiB", during)
 	}
 	n.power(Stopped)
 	n.awaitStatus("guest", "stopped")
-	if after, _ := pageCounter(2048, "nr_hugepages"); after != before {
+	if after, _ := pages.Counter(2048, "nr_hugepages"); after != before {
 		t.Errorf("%d huge pages left, were %d", after, before)
 	}
 }

@@ -1,13 +1,17 @@
 package qemu
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"etcpve/agents/host"
+	"etcpve/agents/qemu/backend"
 	"etcpve/agents/qemu/cmdline"
 )
 
@@ -83,13 +87,28 @@ func notThere(vmid uint32, ok bool) error {
 	return fmt.Errorf("vm %d: no record of it", vmid)
 }
 
-// volatile are the endings of what a VM leaves in the run directory.
-var volatile = []string{"pid", "qmp", "qmp-event", "vnc", "qga", "spice", "serial0", "serial1", "serial2", "serial3", "swtpm", "efivars.fd"}
+// keeps reports whether a file of the run directory outlives its VM.
+func keeps(ext string) bool { return ext == "log" || ext == "swtpm.log" }
 
-// forget removes all traces of a VM that does not run, except its log.
-func (a *Agent) forget(vmid uint32) error {
-	for _, ext := range volatile {
-		if err := os.Remove(cmdline.RunFile(a.RunDir, vmid, ext)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// forget removes all traces of a VM that does not run, except its logs; its
+// record goes last.
+func (a *Agent) forget(ctx context.Context, vmid uint32) error {
+	traces, err := filepath.Glob(cmdline.RunFile(a.RunDir, vmid, "*")) // neither part has a special character
+	overlays, err2 := filepath.Glob(filepath.Join(a.scratch(), fmt.Sprintf("%d-*.overlay", vmid)))
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	for _, name := range append(traces, overlays...) {
+		_, ext, _ := strings.Cut(filepath.Base(name), ".")
+		switch {
+		case keeps(ext) || name == a.recordFile(vmid):
+			continue
+		case ext == "swtpm" || strings.HasPrefix(ext, "virtiofs"):
+			err = backend.Stop(ctx, name)
+		default:
+			err = os.Remove(name)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("vm %d: %w", vmid, err)
 		}
 	}

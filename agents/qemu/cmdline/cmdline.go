@@ -9,24 +9,32 @@
 package cmdline
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/blockdev"
 	"etcpve/agents/qemu/qdev"
 	"etcpve/agents/qemu/words"
 )
 
 // A Host is what the command line depends on besides the configuration.
 type Host struct {
-	Binary   string  // the QEMU to run
-	QEMU     Version // of Binary
-	KVM      bool    // guests really run under KVM here
-	VhostNet bool    // the kernel has vhost-net
-	Firmware string  // directory with the OVMF_*.fd files
-	RunDir   string  // where sockets, pid files and volatile state live
-	CDROM    string  // the node's own drive, for the volume "cdrom"; may be empty
+	Binary    string  // the QEMU to run
+	QEMU      Version // of Binary
+	KVM       bool    // guests really run under KVM here
+	VhostNet  bool    // the kernel has vhost-net
+	Firmware  string  // directory with the OVMF_*.fd files
+	RunDir    string  // where sockets, pid files and volatile state live
+	CDROM     string  // the node's own drive, for the volume "cdrom"; may be empty
+	HugeDir   string  // default HugeDir
+	Scratch   string  // directory for what a drive with snapshot=1 writes
+	Arch      string  // of the node: x86_64 or aarch64
+	CPUVendor string  // of the node's CPU, as CPUID has it
+
+	Encryption Encryption // of the memory of guests, that the CPU can do
 
 	// Bridge returns the MTU of a bridge, if it exists.
 	Bridge func(name string) (mtu int, ok bool)
@@ -38,23 +46,16 @@ type Host struct {
 	// Functions lists the functions of the PCI device at an address without a
 	// function, such as "0000:01:00".
 	Functions func(address string) []string
+
+	// USB returns what a mapping stands for on this node, as a USB key has it,
+	// Directory a path; PCI returns the alternatives, any of which will do.
+	USB       func(mapping string) (host string, err error)
+	Directory func(mapping string) (path string, err error)
+	PCI       func(mapping string) ([]PCIDevice, error)
 }
 
 // A Volume is a disk image as QEMU has to open it.
-type Volume struct {
-	Path   string // of the file or block device
-	Format string // raw, qcow2, vmdk
-	Device bool   // Path is a block device
-	Size   int64  // in bytes, 0 if unknown
-
-	// Protocol replaces Path for what QEMU reaches by itself: a protocol node
-	// without a node name, such as {"driver": "rbd", …}.
-	Protocol map[string]any
-
-	// SyncOnly: io_uring would block on this kind of storage. BufferedSync: it
-	// would with a page cache in between.
-	SyncOnly, BufferedSync bool
-}
+type Volume = blockdev.Volume
 
 // A Guest is a VM to be started.
 type Guest struct {
@@ -69,21 +70,36 @@ type Guest struct {
 type Command struct {
 	Binary   string
 	Args     []string
-	Taps     []Tap    // become ports of their bridges once QEMU has made them
-	Copies   []Copy   // files to make first
-	TPM      *TPM     // emulator to start first
-	Pages    Pages    // to set aside first
-	CPUs     string   // of the node that QEMU may use, as a list; "" for all
-	Warnings []string // what this QEMU cannot do as configured: "key: reason"
+	Taps     []Tap     // become ports of their bridges once QEMU has made them
+	Shares   []Share   // to serve first
+	Copies   []Copy    // files to make first
+	Overlays []Overlay // images to make first, anew
+	TPM      *TPM      // emulator to start first
+	Pages    Pages     // to set aside first
+	CPUs     string    // of the node that QEMU may use, as a list; "" for all
+	Warnings []string  // what this QEMU cannot do as configured: "key: reason"
+}
+
+// A PCIDevice is one that a mapping offers.
+type PCIDevice struct {
+	Address  string // with the function, or without for all of them
+	Mediated bool   // the guest gets a mediated device of it
 }
 
 // A Tap is the node's side of a NIC on a bridge.
 type Tap struct {
 	Name, Bridge, Key string
-	MTU               int
 	Tag               int    // VLAN, 0: none
 	Trunks            string // VLANs let through, as in the configuration
 	Firewall          bool
+	Rate              int64 // bytes a second, 0: no limit
+}
+
+// A Share is a directory of the node that a guest mounts by its tag.
+type Share struct {
+	Key, Tag, Dir, Socket string
+	Cache                 string // auto, always, metadata, never
+	DirectIO, XAttr, ACL  bool
 }
 
 // Pages are huge pages of one size.
@@ -91,6 +107,13 @@ type Pages struct{ KiB, Count int }
 
 // A Copy is a file that must exist, made from a template if it does not.
 type Copy struct{ From, To string }
+
+// An Overlay is a qcow2 image that takes what is written, above a base that
+// stays as it is.
+type Overlay struct {
+	Path string
+	Base Volume
+}
 
 // A TPM is an emulator with its state and the socket QEMU finds it at.
 type TPM struct {
@@ -112,6 +135,11 @@ func (e *KeyError) Unwrap() error { return e.Err }
 
 func keyErr(key, format string, args ...any) error {
 	return &KeyError{Key: key, Err: fmt.Errorf(format, args...)}
+}
+
+// native reports whether a guest's CPU is of the node's kind.
+func (c Config) native(node string) bool {
+	return c["arch"] == "" || c["arch"] == cmp.Or(node, "x86_64")
 }
 
 // A builder collects the arguments of one guest.
@@ -151,21 +179,26 @@ func newBuilder(g Guest, h Host) (*builder, error) {
 	}
 	b := &builder{Guest: g, host: h, config: config, buses: map[int]bool{}, has: map[string]bool{}}
 	b.cmd.Binary = h.Binary
-	if arch := config["arch"]; arch != "" && arch != "x86_64" {
-		return nil, keyErr("arch", "%s guests do not run on this node", arch)
+	switch arch := config["arch"]; arch {
+	case "", "x86_64", "aarch64":
+	default:
+		return nil, keyErr("arch", "%q is neither x86_64 nor aarch64", arch)
 	}
 	var err error
-	if b.machine, err = b.parseMachine(); err != nil {
+	if b.machine, err = config.machine(config.isARM(h.Arch)); err != nil {
 		return nil, err
 	}
+	b.machine.name = b.knownMachine(b.machine)
 	b.boot, err = config.bootOrder()
 	return b, err
 }
 
-func (b *builder) arg(args ...string)        { b.cmd.Args = append(b.cmd.Args, args...) }
-func (b *builder) add(d qdev.Device)         { b.arg("-device", d.String()) }
-func (b *builder) object(d qdev.Device)      { b.arg("-object", d.String()) }
-func (b *builder) kvm() bool                 { return b.host.KVM && b.config.Bool("kvm", true) }
+func (b *builder) arg(args ...string)   { b.cmd.Args = append(b.cmd.Args, args...) }
+func (b *builder) add(d qdev.Device)    { b.arg("-device", d.String()) }
+func (b *builder) object(d qdev.Device) { b.arg("-object", d.String()) }
+func (b *builder) kvm() bool {
+	return b.host.KVM && b.config.Bool("kvm", true) && b.config.native(b.host.Arch)
+}
 func (b *builder) once(id string) bool       { first := !b.has[id]; b.has[id] = true; return first }
 func (b *builder) warn(key, reason string)   { b.cmd.Warnings = append(b.cmd.Warnings, key+": "+reason) }
 func (b *builder) runFile(ext string) string { return RunFile(b.host.RunDir, b.VMID, ext) }
@@ -209,9 +242,8 @@ func (b *builder) smbios() error {
 
 // chipset adds the PCI bridges and what every machine has.
 func (b *builder) chipset() error {
-	if b.machine.pinned(9, 2) && !b.config.Bool("template", false) {
-		pm := map[bool]string{true: "ICH9-LPC", false: "PIIX4_PM"}[b.machine.q35]
-		b.arg("-global", pm+".disable_s3=1", "-global", pm+".disable_s4=1")
+	if !b.machine.arm {
+		b.sleepStates()
 	}
 	if err := b.bridges(); err != nil {
 		return err
@@ -223,9 +255,24 @@ func (b *builder) chipset() error {
 		if id == "1" {
 			id = "auto"
 		}
+		if b.machine.arm && !b.host.QEMU.AtLeast(11, 0) {
+			b.warn("vmgenid", "this QEMU has the device for x86_64 guests only")
+			return nil
+		}
 		b.add(qdev.New("vmgenid", "guid", id))
 	}
 	return nil
+}
+
+// sleepStates says which of ACPI's the guest is offered: none, unless its
+// machine is older than that rule or it asks for them.
+func (b *builder) sleepStates() {
+	pm := map[bool]string{true: "ICH9-LPC", false: "PIIX4_PM"}[b.machine.q35]
+	for _, state := range []string{"s3", "s4"} {
+		if !b.machine.options.Bool("enable-"+state, !b.machine.pinned(9, 2)) {
+			b.arg("-global", pm+".disable_"+state+"=1")
+		}
+	}
 }
 
 // clock sets the guest's idea of time.

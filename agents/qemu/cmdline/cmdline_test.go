@@ -20,6 +20,25 @@ func plain() (cmdline.Host, func(string) (cmdline.Volume, error)) {
 		Functions: func(address string) []string {
 			return []string{address + ".0", address + ".1"}
 		},
+		Scratch: "/run/q",
+		USB: func(name string) (string, error) {
+			if name == "stick" {
+				return "0951:1666", nil
+			}
+			return "", errors.New("no such mapping")
+		},
+		PCI: func(name string) ([]cmdline.PCIDevice, error) {
+			if name == "gpus" {
+				return []cmdline.PCIDevice{{Address: "0000:01:00.4", Mediated: true}, {Address: "0000:01:00.5", Mediated: true}}, nil
+			}
+			return nil, errors.New("no such mapping")
+		},
+		Directory: func(name string) (string, error) {
+			if name == "share" {
+				return "/srv/share", nil
+			}
+			return "", errors.New("no such mapping")
+		},
 	}
 	return host, func(id string) (cmdline.Volume, error) {
 		if strings.Contains(id, "missing") {
@@ -105,6 +124,25 @@ func TestBuild(t *testing.T) {
 			never: []string{"vfio"}},
 		{name: "a pointer of its own", config: "vga: qxl", never: []string{"usb-tablet"}},
 		{name: "two pointers", config: "vga: qxl\ntablet: 1", want: []string{"-device usb-tablet,id=tablet,bus=uhci.0,port=1"}},
+		{name: "mapped devices", config: "hostpci0: mapping=gpus\nhostpci1: mapping=gpus\nhostpci2: mapping=gpus,mdev=nvidia-1\nusb0: mapping=stick", want: []string{
+			"-device vfio-pci,host=0000:01:00.4,id=hostpci0,bus=pci.0,addr=0x10", "-device vfio-pci,host=0000:01:00.5,id=hostpci1,bus=pci.0,addr=0x11",
+			"-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/00000002-0000-0000-0000-000000000100,id=hostpci2,bus=pci.0,addr=0x1b",
+			"-device usb-host,bus=ehci.0,vendorid=0x0951,productid=0x1666,id=usb0"}},
+		{name: "a card of the node comes first", config: "hostpci0: 01:00.0,x-vga=1", want: []string{"-vga none"}, never: []string{"-vnc", "id=vga"}},
+		{name: "integrated graphics", config: "hostpci0: 00:02.0,legacy-igd=1\nvga: none", want: []string{"-device vfio-pci,host=0000:00:02.0,id=hostpci0,bus=pci.0,addr=0x2"}},
+		{name: "shared directory", config: "virtiofs1: share,cache=always", want: []string{"-object memory-backend-memfd,id=guest-memory,size=512M,share=on",
+			"-machine accel=tcg,type=pc,memory-backend=guest-memory", "-chardev socket,id=virtiofs1,path=/run/q/100.virtiofs1",
+			"-device vhost-user-fs-pci,queue-size=1024,chardev=virtiofs1,tag=share,id=virtiofs1,bus=pci.2,addr=0x1a"}},
+		{name: "shared directory with NUMA", config: "virtiofs0: share\nnuma: 1", want: []string{"-object memory-backend-memfd,id=ram-node0,size=512M,share=on"}, never: []string{"guest-memory"}},
+		{name: "thrown away", config: "scsi0: local:100/a.qcow2,snapshot=1", want: []string{
+			`-blockdev {"detect-zeroes":"on","discard":"ignore","driver":"throttle","file":{"backing":{"cache":{"direct":true,"no-flush":false},"detect-zeroes":"off","discard":"ignore","driver":"qcow2","file":{"aio":"io_uring","cache":{"direct":true,"no-flush":false},"detect-zeroes":"off","discard":"ignore","driver":"file","filename":"/v/a.qcow2","node-name":"ef4fe559a1b2bb35e74bd180bc215f7","read-only":true},"node-name":"ff4fe559a1b2bb35e74bd180bc215f7","read-only":true},"cache":{"direct":false,"no-flush":true},"detect-zeroes":"on","discard":"ignore","driver":"qcow2","file":{"aio":"threads","cache":{"direct":false,"no-flush":true},"detect-zeroes":"on","discard":"ignore","driver":"file","filename":"/run/q/100-scsi0.overlay","node-name":"of4fe559a1b2bb35e74bd180bc215f7","read-only":false},"node-name":"sf4fe559a1b2bb35e74bd180bc215f7","read-only":false},"node-name":"drive-scsi0","read-only":false,"throttle-group":"throttle-drive-scsi0"}`}},
+		{name: "spice beside virtio", config: "vga: virtio,clipboard=vnc,memory=64", want: []string{"-device virtio-vga,id=vga,max_hostmem=67108864,bus=pci.0,addr=0x2",
+			"-chardev qemu-vdagent,id=vdagent,name=vdagent,clipboard=on"}},
+		{name: "sleep", config: "machine: pc-i440fx-9.2+pve1,enable-s3=1", want: []string{"-global PIIX4_PM.disable_s4=1"}, never: []string{"disable_s3"}},
+		{name: "aarch64", config: "arch: aarch64\nbios: ovmf\nide2: none,media=cdrom\nserial0: socket\nserial1: socket\ncpu: host", want: []string{"-cpu max",
+			"-machine pflash0=pflash0,pflash1=drive-efidisk0,accel=tcg,type=virt", "-device pci-bridge,id=pci.1,chassis_nr=1,bus=pcie.0,addr=0x1e",
+			"-device ahci,id=ide,bus=pcie.0,addr=0x1d", "-device ide-cd,bus=ide.1,unit=0,id=ide2,bootindex=200", "-serial chardev:serial0",
+			"-device pci-serial,chardev=serial1,id=serial1,bus=pci.2,addr=0x1c", "-device usb-kbd,id=keyboard,bus=ehci.0,port=2"}},
 		{name: "args come last", config: "args: -append 'a b'", want: []string{"-append a b"}},
 	} {
 		host, volume := plain()
@@ -129,13 +167,15 @@ func TestBuild(t *testing.T) {
 
 func TestWhatCannotBeHonouredNamesItsKey(t *testing.T) {
 	for _, c := range []struct{ config, key string }{
-		{"net0: virtio,bridge=nowhere", "net0"}, {"net1: carrier-pigeon", "net1"}, {"scsi0: local:100/missing.raw", "scsi0"},
+		{"net0: virtio,bridge=nowhere", "net0"}, {"net1: carrier-pigeon", "net1"}, {"net0: virtio,bridge=vmbr0,mtu=9000", "net0"}, {"scsi0: local:100/missing.raw", "scsi0"},
 		{"virtio0: none,media=cdrom", "virtio0"}, {"ide2: cdrom,media=cdrom", "ide2"}, {"scsi1: local:100/a.raw,iops=x", "scsi1"},
 		{"machine: vax", "machine"}, {"machine: pc-i440fx-9.0+pve9", "machine"}, {"machine: pc,viommu=intel", "machine"},
 		{"vcpus: 2", "vcpus"}, {"affinity: all", "affinity"}, {"cores: many", "cores"}, {"memory: 4", "memory"}, {"hotplug: memory", "hotplug"}, {"hugepages: 2", "hugepages"},
 		{"cpu: custom-unknown", "cpu"}, {"bios: coreboot", "bios"}, {"vga: hercules", "vga"}, {"vga: serial0", "vga"}, {"usb0: nothing", "usb0"},
 		{"usb9: spice", "usb9"}, {"hostpci0: mapping=x", "hostpci0"}, {"hostpci0: 01:00,pcie=1", "hostpci0"}, {"amd-sev: es", "amd-sev"},
-		{"arch: aarch64", "arch"}, {"args: 'open", "args"}, {"smbios1: uuid=x,base64=1,serial=!", "smbios1"},
+		{"intel-tdx: tdx", "intel-tdx"}, {"virtiofs0: nothing", "virtiofs0"}, {"hostpci0: 00:02.0,legacy-igd=1", "hostpci0"}, {"usb0: mapping=lost", "usb0"},
+		{"machine: virt", "machine"}, {"arch: aarch64", "bios"}, {"arch: aarch64\nbios: ovmf\nparallel0: /dev/parport0", "parallel0"},
+		{"arch: vax", "arch"}, {"args: 'open", "args"}, {"smbios1: uuid=x,base64=1,serial=!", "smbios1"},
 	} {
 		host, volume := plain()
 		_, err := build(host, volume, c.config)

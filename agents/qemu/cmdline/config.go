@@ -131,7 +131,7 @@ func (c Config) linux() bool { return c["ostype"] == "l24" || c["ostype"] == "l2
 
 // templateKeys are all that matters of a template: one is started only to be
 // read, with its disks as they are.
-var templateKeys = []string{"template", "name", "bios", "efidisk", "scsi", "virtio", "ide", "sata", "scsihw", "smbios1", "ostype"}
+var templateKeys = []string{"template", "name", "bios", "efidisk", "scsi", "virtio", "ide", "sata", "scsihw"}
 
 func (c Config) forTemplate() Config {
 	out := Config{}
@@ -142,6 +142,25 @@ func (c Config) forTemplate() Config {
 	}
 	maps.Copy(out, Config{"kvm": "0", "cpu": "qemu64", "vga": "none"})
 	return out
+}
+
+// BootOf returns the bootindex of each drive and NIC of a guest that has one.
+func BootOf(g Guest, h Host) (map[string]int, error) {
+	b, err := newBuilder(g, h)
+	if err != nil {
+		return nil, err
+	}
+	return b.boot, nil
+}
+
+// Bootable reports whether the firmware can be told to boot from the device of
+// a key.
+func Bootable(c Config, key string) bool {
+	if _, _, drive := DriveBus(key); drive {
+		return true
+	}
+	_, nic := Index(key, "net")
+	return nic && !strings.HasPrefix(c[key], "ne2k_isa")
 }
 
 // bootOrder returns the bootindex of each drive and NIC that has one.

@@ -8,13 +8,31 @@ import (
 	"etcpve/agents/qemu/qdev"
 )
 
+// screen returns the kind of the first graphics card and its options. A guest
+// with a card of the node gets no other unless it asks.
+func (b *builder) screen() (kind string, o Options, err error) {
+	o, err = b.config.Options("vga", "type")
+	switch kind = o["type"]; {
+	case kind == "" && b.config.graphicsCard() && b.config["vga"] == "":
+		kind = "none"
+	case kind == "" && b.machine.arm:
+		kind = "virtio"
+	}
+	return kind, o, err
+}
+
+// hasSPICE reports whether a kind of graphics card brings a SPICE server along.
+func hasSPICE(kind string) bool {
+	return strings.HasPrefix(kind, "qxl") || strings.HasPrefix(kind, "virtio")
+}
+
 // display picks where the guest's screen goes.
 func (b *builder) display() error {
-	o, err := b.config.Options("vga", "type")
+	kind, _, err := b.screen()
 	if err != nil {
 		return err
 	}
-	if kind := o["type"]; kind == "none" || strings.HasPrefix(kind, "serial") {
+	if kind == "none" || strings.HasPrefix(kind, "serial") {
 		b.arg("-vga", "none", "-display", "none")
 		return nil
 	}
@@ -30,13 +48,9 @@ var vgaDrivers = map[string]string{
 
 // graphics adds the graphics cards, and SPICE for those that speak it.
 func (b *builder) graphics() error {
-	o, err := b.config.Options("vga", "type")
-	if err != nil {
+	kind, o, err := b.screen()
+	if err != nil || kind == "none" {
 		return err
-	}
-	kind := o["type"]
-	if kind == "none" {
-		return nil
 	}
 	if strings.HasPrefix(kind, "serial") {
 		if b.config[kind] == "" {
@@ -54,28 +68,38 @@ func (b *builder) graphics() error {
 	if kind == "virtio-gl" {
 		b.arg("-display", "egl-headless,gl=core")
 	}
-	if strings.HasPrefix(kind, "qxl") {
-		return b.spice(kind)
-	}
-	if o["clipboard"] == "vnc" {
+	switch {
+	case o["clipboard"] == "vnc":
 		b.arg("-chardev", "qemu-vdagent,id=vdagent,name=vdagent,clipboard=on")
-		return b.agentPort()
+	case hasSPICE(kind):
+		b.arg("-chardev", "spicevmc,id=vdagent,name=vdagent")
+	default:
+		return nil
 	}
-	return nil
+	if err := b.agentPort(); err != nil || !hasSPICE(kind) {
+		return err
+	}
+	return b.spice(kind)
 }
 
 // card adds the first graphics card.
 func (b *builder) card(driver string, o Options) error {
 	at := []any{"bus", "pcie.0", "addr", "0x1"}
 	if !b.machine.q35 {
-		at = place(slots["vga"])
+		var err error
+		if at, err = b.pci("vga"); err != nil {
+			return err
+		}
+	}
+	if b.machine.arm && driver == "virtio-vga" {
+		driver = "virtio-gpu" // there is no VGA to be compatible with
 	}
 	d := qdev.New(driver, "id", "vga")
 	if memory, _ := strconv.Atoi(o["memory"]); memory > 0 {
 		switch driver {
 		case "qxl-vga":
 			d = d.With("ram_size_mb", 2*memory, "vram_size_mb", memory, "vgamem_mb", memory)
-		case "virtio-vga", "virtio-vga-gl":
+		case "virtio-vga", "virtio-vga-gl", "virtio-gpu":
 			d = d.With("max_hostmem", memory<<20)
 		default:
 			d = d.With("vgamem_mb", memory)
@@ -113,10 +137,6 @@ func (b *builder) spice(kind string) error {
 			return err
 		}
 		b.add(qdev.New("qxl", "id", id, "ram_size", 64<<20, "vram_size", 32<<20).With(at...))
-	}
-	b.arg("-chardev", "spicevmc,id=vdagent,name=vdagent")
-	if err := b.agentPort(); err != nil {
-		return err
 	}
 	o, err := b.config.Options("spice_enhancements", "")
 	if err != nil {

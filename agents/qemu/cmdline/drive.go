@@ -1,14 +1,14 @@
 package cmdline
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"cmp"
 	"fmt"
 	"net/url"
-	"slices"
+	"path/filepath"
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/blockdev"
 	"etcpve/agents/qemu/qdev"
 	"etcpve/agents/qemu/throttle"
 )
@@ -53,8 +53,8 @@ func (c Config) isCDROM(key string) bool {
 	return err == nil && o["media"] == "cdrom"
 }
 
-// NodeName returns the name of the topmost block map[string]any of a drive.
-func NodeName(key string) string { return "drive-" + key }
+// NodeName returns the name of the topmost block node of a drive.
+func NodeName(key string) string { return blockdev.TopName(key) }
 
 // drives adds all of them with their controllers.
 func (b *builder) drives() error {
@@ -199,7 +199,15 @@ var idePorts = [4]int{0, 2, 1, 3}
 func (b *builder) attachIDE(d *Drive, o Options, cdrom bool) error {
 	_, n, _ := DriveBus(d.Key)
 	bus, unit := n/2, n%2
-	if b.machine.q35 {
+	switch {
+	case b.machine.arm: // a controller with the ports of a PC's under their names
+		at, err := b.pci("ide")
+		if err != nil {
+			return err
+		}
+		bus, unit = idePorts[n], 0
+		d.Controller = qdev.New("ahci", "id", "ide").With(at...)
+	case b.machine.q35:
 		bus, unit = idePorts[n], 0
 	}
 	dev := qdev.New(diskDriver("ide", cdrom), "bus", fmt.Sprintf("ide.%d", bus), "unit", unit)
@@ -318,87 +326,30 @@ func (o Options) model(cdrom bool) []any {
 	return []any{"model", o["model"]}
 }
 
-// blockdev stacks the nodes of a drive: protocol, format, throttle.
+// blockdev stacks the nodes of a drive.
 func (b *builder) blockdev(key string, o Options, cdrom bool) (map[string]any, error) {
 	v, err := b.volume(key, o, cdrom)
 	if err != nil {
 		return nil, err
 	}
-	format := v.Format
-	if o["format"] != "" {
-		format = o["format"]
+	d := blockdev.Drive{Key: key, Options: o, CDROM: cdrom, ReadOnly: b.config.Bool("template", false)}
+	if key == "efidisk0" {
+		d.Size = b.firmwareImage(o).Size
 	}
-	direct := !cdrom && key != "efidisk0" && !slices.Contains([]string{"writeback", "writethrough", "unsafe"}, o["cache"]) || o["cache"] == "none" || o["cache"] == "directsync"
-	common := map[string]any{
-		"cache":     map[string]any{"direct": direct, "no-flush": o["cache"] == "unsafe"},
-		"read-only": cdrom || o.Bool("ro", false) || b.config.Bool("template", false),
+	if o.Bool("snapshot", false) && !cdrom && !d.ReadOnly {
+		d.Overlay = filepath.Join(b.host.Scratch, fmt.Sprintf("%d-%s.overlay", b.VMID, key))
+		base := v
+		base.Format = cmp.Or(o["format"], v.Format)
+		b.cmd.Overlays = append(b.cmd.Overlays, Overlay{Path: d.Overlay, Base: base})
 	}
-	if !cdrom {
-		maps := o.discard()
-		common["discard"], common["detect-zeroes"] = maps[0], maps[1]
-	}
-	id := nodeID(key, o["file"])
-	file := merge(v.protocol(cdrom), common, map[string]any{"node-name": "e" + id})
-	if file["driver"] == "file" || file["driver"] == "host_device" || file["driver"] == "host_cdrom" {
-		file["aio"] = o.aio(v, direct)
-	}
-	top := merge(common, map[string]any{"driver": format, "node-name": "f" + id, "file": file})
-	if key == "efidisk0" && format == "raw" {
-		top["size"] = efiSize(o)
-	}
-	throttle := merge(common, map[string]any{"driver": "throttle", "node-name": NodeName(key), "throttle-group": throttle.GroupName(key), "file": top})
-	delete(throttle, "cache")
-	return throttle, nil
-}
-
-// discard returns the values of discard and detect-zeroes.
-func (o Options) discard() [2]string {
-	detect := "on"
-	if !o.Bool("detect_zeroes", true) {
-		detect = "off"
-	}
-	if o["discard"] != "on" {
-		return [2]string{"ignore", detect}
-	}
-	if detect == "on" {
-		detect = "unmap"
-	}
-	return [2]string{"unmap", detect}
-}
-
-// aio picks how the file is read and written. QEMU's native AIO needs a file
-// opened without the page cache.
-func (o Options) aio(v Volume, direct bool) string {
-	switch {
-	case o["aio"] == "native" && !direct:
-		return "threads"
-	case o["aio"] != "":
-		return o["aio"]
-	case v.SyncOnly && direct:
-		return "native"
-	case v.SyncOnly || v.BufferedSync && !direct:
-		return "threads"
-	}
-	return "io_uring"
-}
-
-func (v Volume) protocol(cdrom bool) map[string]any {
-	switch {
-	case v.Protocol != nil:
-		return v.Protocol
-	case v.Device && cdrom:
-		return map[string]any{"driver": "host_cdrom", "filename": v.Path}
-	case v.Device:
-		return map[string]any{"driver": "host_device", "filename": v.Path}
-	}
-	return map[string]any{"driver": "file", "filename": v.Path}
+	return blockdev.Stack(d, v), nil
 }
 
 func (b *builder) volume(key string, o Options, cdrom bool) (Volume, error) {
 	id := o["file"]
 	if cdrom && id == "cdrom" {
 		if b.host.CDROM == "" {
-			return Volume{}, keyErr(key, "this map[string]any has no CD-ROM drive")
+			return Volume{}, keyErr(key, "this node has no CD-ROM drive")
 		}
 		return Volume{Path: b.host.CDROM, Format: "raw", Device: true}, nil
 	}
@@ -410,23 +361,6 @@ func (b *builder) volume(key string, o Options, cdrom bool) (Volume, error) {
 		v.Format = "raw"
 	}
 	return v, nil
-}
-
-// nodeID names the inner nodes of a drive: one volume may be in use twice, and
-// a map[string]any name has at most 31 characters.
-func nodeID(key, volume string) string {
-	sum := sha256.Sum256([]byte(key + "\x00" + volume))
-	return hex.EncodeToString(sum[:15])
-}
-
-func merge(nodes ...map[string]any) map[string]any {
-	out := map[string]any{}
-	for _, n := range nodes {
-		for k, v := range n {
-			out[k] = v
-		}
-	}
-	return out
 }
 
 // isVolume tells a volume from the words that stand in its place.

@@ -1,6 +1,7 @@
 package cmdline
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,7 +11,7 @@ import (
 
 // extras adds the small devices.
 func (b *builder) extras() error {
-	for _, step := range []func() error{b.agent, b.serials, b.parallels, b.audio, b.tpm, b.rng, b.watchdog, b.ivshmem, b.balloon, b.refused} {
+	for _, step := range []func() error{b.agent, b.serials, b.parallels, b.audio, b.tpm, b.rng, b.watchdog, b.ivshmem, b.balloon, b.directories} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -18,21 +19,27 @@ func (b *builder) extras() error {
 	return nil
 }
 
-// refused are keys that would change what the guest is promised if they were
-// left out silently.
-func (b *builder) refused() error {
-	for _, key := range []string{"amd-sev", "intel-tdx"} {
-		if b.config[key] != "" {
-			return keyErr(key, "this node cannot encrypt the memory of guests")
+// directories adds the directories of the node that the guest can mount.
+func (b *builder) directories() error {
+	for _, key := range b.config.indexed("virtiofs") {
+		o, err := b.config.Options(key, "dirid")
+		if err != nil {
+			return err
 		}
-	}
-	for _, key := range []string{"cpulimit", "cpuunits"} {
-		if v := b.config[key]; v != "" && v != "0" {
-			b.warn(key, "not applied, guests share the node's CPUs equally")
+		dir, err := b.host.Directory(o["dirid"])
+		if err != nil {
+			return &KeyError{Key: key, Err: err}
 		}
-	}
-	if keys := b.config.indexed("virtiofs"); len(keys) > 0 {
-		return keyErr(keys[0], "this node has no virtiofsd")
+		at, err := b.pci(key)
+		if err != nil {
+			return err
+		}
+		acl := o.Bool("expose-acl", false)
+		s := Share{Key: key, Tag: o["dirid"], Dir: dir, Socket: b.runFile(key), Cache: cmp.Or(o["cache"], "auto"),
+			DirectIO: o.Bool("direct-io", false), XAttr: acl || o.Bool("expose-xattr", false), ACL: acl}
+		b.cmd.Shares = append(b.cmd.Shares, s)
+		b.arg("-chardev", qdev.New("socket", "id", key, "path", s.Socket).String())
+		b.add(qdev.New("vhost-user-fs-pci", "queue-size", 1024, "chardev", key, "tag", s.Tag, "id", key).With(at...))
 	}
 	return nil
 }
@@ -44,7 +51,7 @@ func (b *builder) agent() error {
 		return err
 	}
 	b.arg("-chardev", b.socket("qga0", "qga").String())
-	if o["type"] == "isa" {
+	if o["type"] == "isa" && !b.machine.arm {
 		b.add(qdev.New("isa-serial", "chardev", "qga0"))
 		return nil
 	}
@@ -59,18 +66,33 @@ func (b *builder) agent() error {
 
 func (b *builder) serials() error {
 	for _, key := range b.config.indexed("serial") {
-		if path := b.config[key]; path == "socket" {
+		path := b.config[key]
+		if path == "socket" {
 			b.arg("-chardev", b.socket(key, key).String())
 		} else {
 			b.arg("-chardev", qdev.New("serial", "id", key, "path", path).String())
 		}
-		b.add(qdev.New("isa-serial", "chardev", key))
+		switch {
+		case !b.machine.arm:
+			b.add(qdev.New("isa-serial", "chardev", key))
+		case key == "serial0": // the port that the board has
+			b.arg("-serial", "chardev:"+key)
+		default:
+			at, err := b.pci(key)
+			if err != nil {
+				return err
+			}
+			b.add(qdev.New("pci-serial", "chardev", key, "id", key).With(at...))
+		}
 	}
 	return nil
 }
 
 func (b *builder) parallels() error {
 	for _, key := range b.config.indexed("parallel") {
+		if b.machine.arm {
+			return keyErr(key, "an aarch64 guest has no parallel port")
+		}
 		driver := "parallel"
 		if strings.HasPrefix(b.config[key], "/dev/usb/lp") {
 			driver = "serial" // a USB printer is written to as it is
@@ -87,7 +109,7 @@ func (b *builder) audio() error {
 		return err
 	}
 	driver := o["driver"]
-	if driver == "" || !strings.HasPrefix(b.config["vga"], "qxl") {
+	if kind, _, err := b.screen(); driver == "" || err != nil || !hasSPICE(kind) {
 		driver = "none"
 	}
 	at, err := b.pci("audio0")
@@ -138,6 +160,9 @@ func (b *builder) watchdog() error {
 	}
 	d := qdev.New("i6300esb", "id", "watchdog0")
 	if o["model"] == "ib700" {
+		if b.machine.arm {
+			return keyErr("watchdog", "an aarch64 guest has no ib700")
+		}
 		d.Driver = "ib700"
 	} else {
 		at, err := b.pci("watchdog")

@@ -26,6 +26,7 @@ var latest = Version{Major: 1 << 16}
 // A machine is a parsed machine type.
 type machine struct {
 	q35     bool
+	arm     bool    // of aarch64: virt
 	version Version // what the guest was pinned to, else latest
 	pxe     bool
 	options Options
@@ -35,7 +36,10 @@ type machine struct {
 // pinned reports whether what came with a version applies to the guest.
 func (m machine) pinned(major, minor int) bool { return m.version.AtLeast(major, minor) }
 
-var machineType = regexp.MustCompile(`^(pc-i440fx|pc-q35|pc|q35)(?:-(\d+)\.(\d+)(?:\.\d+)*)?(?:\+pve(\d+))?(\.pxe)?$`)
+var machineTypes = map[bool]*regexp.Regexp{
+	false: regexp.MustCompile(`^(pc-i440fx|pc-q35|pc|q35)(?:-(\d+)\.(\d+)(?:\.\d+)*)?(?:\+pve(\d+))?(\.pxe)?$`),
+	true:  regexp.MustCompile(`^(virt)(?:-(\d+)\.(\d+)(?:\.\d+)*)?(?:\+pve(\d+))?(\.pxe)?$`),
+}
 
 // windowsPin is the machine version of a Windows guest that names none: Windows
 // takes a newer one for other hardware.
@@ -44,30 +48,38 @@ var windowsPin = Version{5, 1}
 // featureLevels are the highest +pveN of the machine versions that have any.
 var featureLevels = map[Version]int{{4, 1}: 2, {9, 2}: 1, {10, 0}: 1, {10, 1}: 2, {10, 2}: 2, {11, 0}: 2}
 
-func (b *builder) parseMachine() (machine, error) {
-	o, err := b.config.Options("machine", "type")
+// isARM reports whether a guest is for aarch64, on a node that is or is not.
+func (c Config) isARM(node string) bool {
+	return c["arch"] == "aarch64" || c["arch"] == "" && node == "aarch64"
+}
+
+// machine parses the machine type of a guest.
+func (c Config) machine(arm bool) (machine, error) {
+	o, err := c.Options("machine", "type")
 	if err != nil {
 		return machine{}, err
 	}
 	name := o["type"]
 	if name == "" {
-		name = "pc"
+		name = map[bool]string{true: "virt", false: "pc"}[arm]
 	}
-	parts := machineType.FindStringSubmatch(name)
-	if parts == nil {
+	parts := machineTypes[arm].FindStringSubmatch(name)
+	switch {
+	case parts == nil && arm:
+		return machine{}, keyErr("machine", "type %q of an aarch64 guest is neither virt nor virt-N.M", name)
+	case parts == nil:
 		return machine{}, keyErr("machine", "type %q is not one of pc, q35, pc-i440fx-N.M, pc-q35-N.M", name)
 	}
-	m := machine{q35: strings.HasSuffix(parts[1], "q35"), version: latest, pxe: parts[5] != "", options: o}
+	m := machine{q35: strings.HasSuffix(parts[1], "q35"), arm: arm, version: latest, pxe: parts[5] != "", options: o}
 	switch {
 	case parts[2] != "":
 		m.version = versionOf(parts[2], parts[3])
-	case b.config.windows() > 0:
-		m.version = b.config.windowsVersion()
+	case c.windows() > 0:
+		m.version = c.windowsVersion()
 	}
 	if level, _ := strconv.Atoi(parts[4]); level > featureLevels[m.version] && m.version != latest {
 		return m, keyErr("machine", "type %s: the highest feature level of %s is pve%d", name, m.version, featureLevels[m.version])
 	}
-	m.name = b.knownMachine(m)
 	return m, m.check()
 }
 
@@ -105,6 +117,9 @@ func versionOf(major, minor string) Version {
 // from the future of this QEMU becomes its newest.
 func (b *builder) knownMachine(m machine) string {
 	family := map[bool][2]string{true: {"q35", "pc-q35-"}, false: {"pc", "pc-i440fx-"}}[m.q35]
+	if m.arm {
+		family = [2]string{"virt", "virt-"}
+	}
 	switch {
 	case m.version == latest:
 		return family[0]
@@ -118,7 +133,7 @@ func (b *builder) knownMachine(m machine) string {
 // machineOption says what only -machine can.
 func (b *builder) machineOption() error {
 	var o []string
-	if b.config["bios"] == "ovmf" {
+	if b.has["pflash"] {
 		o = append(o, "pflash0=pflash0", "pflash1=drive-efidisk0")
 	}
 	if !b.kvm() {
@@ -126,7 +141,7 @@ func (b *builder) machineOption() error {
 	} else {
 		o = append(o, "accel=kvm")
 	}
-	if b.config.windows() > 0 || b.config["ostype"] == "l26" && b.machine.pinned(8, 0) {
+	if !b.machine.arm && (b.config.windows() > 0 || b.config["ostype"] == "l26" && b.machine.pinned(8, 0)) {
 		o = append(o, "hpet=off")
 	}
 	if !b.config.Bool("acpi", true) {
@@ -135,6 +150,15 @@ func (b *builder) machineOption() error {
 	o = append(o, "type="+b.machine.name)
 	if b.machine.options["viommu"] == "intel" && b.kvm() {
 		o = append(o, "kernel-irqchip=split")
+	}
+	if b.shared() && !b.config.Bool("numa", false) {
+		o = append(o, "memory-backend=guest-memory")
+	}
+	switch id, err := b.encryption(); {
+	case err != nil:
+		return err
+	case id != "":
+		o = append(o, "confidential-guest-support="+id)
 	}
 	b.arg("-machine", strings.Join(o, ","))
 	return b.iommu("virtio")

@@ -1,6 +1,7 @@
 package cmdline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -40,7 +41,7 @@ func (b *builder) memory() error {
 		if !b.config.Bool("numa", false) {
 			return keyErr("hotplug", "memory hotplug needs numa: 1")
 		}
-		static = max(1024, huge*t.sockets)
+		static = staticMB(huge, t)
 		if size < static {
 			return keyErr("memory", "with memory hotplug at least %d MiB are needed", static)
 		}
@@ -48,16 +49,32 @@ func (b *builder) memory() error {
 	} else {
 		b.arg("-m", strconv.Itoa(size))
 	}
+	if b.shared() && !b.config.Bool("numa", false) {
+		b.object(b.backend("guest-memory", size, huge))
+	}
 	if err := b.numa(static, t, huge); err != nil {
 		return err
 	}
 	if hot {
-		for _, d := range dimms(static, size, t.sockets, huge) {
+		for _, d := range b.dimms(static, size, t.sockets, huge) {
 			b.object(d.Backend)
 			b.add(d.Device)
 		}
 	}
 	return b.hotCPUDevices()
+}
+
+// staticMB is the part of the memory that cannot be taken away.
+func staticMB(huge int, t topology) int { return max(1024, huge*t.sockets) }
+
+// StaticMemoryMB returns the part of the memory, in MiB, that is no DIMM.
+func (c Config) StaticMemoryMB() (int, error) {
+	t, err := c.topology()
+	if err != nil || !c.Hotplug()["memory"] {
+		return 0, err
+	}
+	huge, err := (&builder{config: c}).hugepage()
+	return staticMB(huge, t), err
 }
 
 // MemoryMB returns the size of the guest's memory in MiB.
@@ -90,13 +107,24 @@ func (b *builder) hugepage() (int, error) {
 	}
 }
 
+// HugeDir is where the kernel offers huge pages of each size, below a
+// directory such as 2048kB.
+const HugeDir = "/run/hugepages/kvm"
+
+// shared reports whether another process reads and writes the guest's memory.
+func (b *builder) shared() bool { return len(b.config.indexed("virtiofs")) > 0 }
+
 // backend is a piece of the guest's memory.
-func backend(id string, size, huge int) qdev.Device {
-	if huge == 0 {
-		return qdev.New("memory-backend-ram", "id", id, "size", fmt.Sprintf("%dM", size))
+func (b *builder) backend(id string, size, huge int) qdev.Device {
+	sized := []any{"id", id, "size", fmt.Sprintf("%dM", size)}
+	switch {
+	case huge > 0:
+		dir := cmp.Or(b.host.HugeDir, HugeDir)
+		return qdev.New("memory-backend-file", sized...).With("mem-path", fmt.Sprintf("%s/%dkB", dir, huge<<10), "share", true, "prealloc", true)
+	case b.shared():
+		return qdev.New("memory-backend-memfd", sized...).With("share", true)
 	}
-	return qdev.New("memory-backend-file", "id", id, "size", fmt.Sprintf("%dM", size),
-		"mem-path", fmt.Sprintf("/run/hugepages/kvm/%dkB", huge<<10), "share", true, "prealloc", true)
+	return qdev.New("memory-backend-ram", sized...)
 }
 
 // A numaNode is one NUMA node of a guest.
@@ -117,7 +145,7 @@ func (b *builder) numa(static int, t topology, huge int) error {
 	}
 	for i, n := range nodes {
 		id := fmt.Sprintf("ram-node%d", i)
-		mem := backend(id, n.size, huge)
+		mem := b.backend(id, n.size, huge)
 		if n.hostnodes != "" {
 			mem = mem.With("host-nodes", n.hostnodes, "policy", n.policy)
 		}
@@ -183,12 +211,12 @@ func DIMMsOf(g Guest, h Host) ([]DIMM, error) {
 	size, err1 := b.config.MemoryMB()
 	t, err2 := b.config.topology()
 	huge, err3 := b.hugepage()
-	return dimms(max(1024, huge*t.sockets), size, max(t.sockets, 1), huge), errors.Join(err1, err2, err3)
+	return b.dimms(staticMB(huge, t), size, max(t.sockets, 1), huge), errors.Join(err1, err2, err3)
 }
 
 // dimms makes up the memory beyond the static part: so many of one size, round
 // the NUMA nodes, then so many of twice the size.
-func dimms(have, want, nodes, huge int) (all []DIMM) {
+func (b *builder) dimms(have, want, nodes, huge int) (all []DIMM) {
 	size := max(firstDIMM, huge)
 	for n := 0; have < want && n < dimmSlots; n++ {
 		if n > 0 && n%dimmStep == 0 {
@@ -196,7 +224,7 @@ func dimms(have, want, nodes, huge int) (all []DIMM) {
 		}
 		id := fmt.Sprintf("dimm%d", n)
 		all = append(all, DIMM{
-			Backend: backend("mem-"+id, size, huge),
+			Backend: b.backend("mem-"+id, size, huge),
 			Device:  qdev.New("pc-dimm", "id", id, "memdev", "mem-"+id, "node", n%nodes),
 			Bytes:   int64(size) << 20,
 		})

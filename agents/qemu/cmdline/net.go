@@ -89,15 +89,21 @@ func (b *builder) nic(key string) (n NIC, err error) {
 		if mtu, ok = b.host.Bridge(bridge); !ok {
 			return n, keyErr(key, "bridge '%s' does not exist", bridge)
 		}
+		if own, _ := strconv.Atoi(o["mtu"]); own > mtu && mtu > 0 {
+			return n, keyErr(key, "mtu %d is more than the %d of bridge '%s'", own, mtu, bridge)
+		}
 		n.Tap = b.tap(key, o)
 	}
-	if o["rate"] != "" {
-		b.warn(key, "rate is not applied")
+	if o["rate"] != "" && n.Tap == nil {
+		b.warn(key, "rate is not applied to a NIC without a bridge")
 	}
 	queues, _ := strconv.Atoi(o["queues"])
 	n.Netdev = b.netdev(key, o, queues)
 	virtio := o["model"] == "virtio"
 	n.Device = qdev.New(nicDrivers[o["model"]], "netdev", key).With(at...).With("id", key)
+	if o["model"] == "ne2k_isa" && b.machine.arm {
+		return n, keyErr(key, "an aarch64 guest has no ISA bus")
+	}
 	if o["model"] == "ne2k_isa" {
 		n.Device = qdev.New("ne2k_isa", "netdev", key, "id", key)
 	}
@@ -116,8 +122,8 @@ func (b *builder) nic(key string) (n NIC, err error) {
 func (b *builder) tap(key string, o Options) *Tap {
 	t := &Tap{Name: TapName(b.VMID, key), Bridge: o["bridge"], Key: key, Trunks: o["trunks"], Firewall: o.Bool("firewall", false)}
 	t.Tag, _ = strconv.Atoi(o["tag"])
-	if mtu, _ := strconv.Atoi(o["mtu"]); mtu > 1 {
-		t.MTU = mtu
+	if rate, err := strconv.ParseFloat(o["rate"], 64); err == nil && rate > 0 {
+		t.Rate = int64(rate * (1 << 20))
 	}
 	return t
 }

@@ -31,7 +31,12 @@ const (
 	Link       Verb = "set link of"
 	Port       Verb = "move port of" // to another bridge or VLAN
 	CPUs       Verb = "set number of CPUs to"
-	Memory     Verb = "grow memory to"
+	Memory     Verb = "set memory to"
+	PlugUSB    Verb = "hot-plug USB device"
+	UnplugUSB  Verb = "hot-unplug USB device"
+	Tablet     Verb = "set tablet to"
+	Boot       Verb = "set boot order"
+	Shares     Verb = "set share of the node's CPUs"
 	Adopt      Verb = "take over" // a setting that the machine does not notice
 )
 
@@ -48,8 +53,15 @@ func (a Action) String() string {
 	switch a.Do {
 	case Balloon:
 		return fmt.Sprintf("%s %d MiB", a.Do, a.MiB)
-	case CPUs, Memory:
+	case CPUs, Memory, Tablet:
+		if a.Value == "" {
+			return string(a.Do) + " default"
+		}
 		return fmt.Sprintf("%s %s", a.Do, a.Value)
+	case Boot:
+		return string(a.Do)
+	case Shares:
+		return fmt.Sprintf("%s, %s: %s", a.Do, a.Key, a.Value)
 	case Medium, Link, Port:
 		return fmt.Sprintf("%s %s: %s", a.Do, a.Key, a.Value)
 	case Adopt:
@@ -76,7 +88,7 @@ const needsRestart = "needs restart"
 // carefree are keys that QEMU never sees: they are in effect once they are written.
 var carefree = []string{
 	"name", "description", "tags", "onboot", "startup", "protection", "autostart", "lock", "hookscript", "parent", "snaptime",
-	"snapstate", "vmstate", "vmstatestorage", "runningmachine", "runningcpu", "meta", "hotplug", "shares", "cpulimit", "cpuunits", "allow-ksm",
+	"snapstate", "vmstate", "vmstatestorage", "runningmachine", "runningcpu", "running-nets-host-mtu", "meta", "hotplug", "shares", "allow-ksm", "keephugepages",
 	"migrate_downtime", "migrate_speed", "unused", "ciuser", "cipassword", "citype", "ciupgrade", "cicustom",
 	"sshkeys", "nameserver", "searchdomain", "ipconfig", "digest",
 }
@@ -102,7 +114,7 @@ func Plan(running, desired cmdline.Config, live Live) (actions []Action, pending
 }
 
 func order(a Action) int {
-	if a.Do == UnplugDisk || a.Do == UnplugNIC {
+	if a.Do == UnplugDisk || a.Do == UnplugNIC || a.Do == UnplugUSB {
 		return 0
 	}
 	return 1
@@ -128,6 +140,7 @@ func (p *planner) wait(key, format string, args ...any) {
 func (p *planner) key(key string) {
 	_, _, drive := cmdline.DriveBus(key)
 	_, nic := cmdline.Index(key, "net")
+	_, usb := cmdline.Index(key, "usb")
 	switch {
 	case drive:
 		p.drive(key)
@@ -141,39 +154,18 @@ func (p *planner) key(key string) {
 		p.cpus()
 	case key == "memory":
 		p.memory()
+	case usb:
+		p.usb(key)
+	case key == "tablet":
+		p.tablet()
+	case key == "boot" || key == "bootdisk":
+		p.do(Boot, key)
+	case slices.Contains(shares, key):
+		p.do(Shares, key)
+	case key == "agent" && p.sameAgent():
+		p.do(Adopt, key)
 	default:
 		p.wait(key, needsRestart)
-	}
-}
-
-// cpus plans for another number of CPUs. Only a guest that was started with
-// fewer than it may have got them as devices that come and go.
-func (p *planner) cpus() {
-	switch {
-	case !p.classes["cpu"]:
-		p.wait("vcpus", "needs restart, hotplug does not include cpu")
-	case !p.running.Hotplug()["cpu"] || p.running["vcpus"] == "" || p.desired["vcpus"] == "":
-		p.wait("vcpus", needsRestart)
-	case p.live.Releasing["vcpus"]:
-		p.wait("vcpus", "waits for the guest to release the CPUs")
-	default:
-		p.do(CPUs, "vcpus")
-	}
-}
-
-// memory plans for more memory; a guest seldom can give a DIMM back.
-func (p *planner) memory() {
-	was, err1 := p.running.MemoryMB()
-	is, err2 := p.desired.MemoryMB()
-	switch {
-	case err1 != nil || err2 != nil: // the command line says what is wrong with it
-		p.wait("memory", needsRestart)
-	case !p.classes["memory"]:
-		p.wait("memory", "needs restart, hotplug does not include memory")
-	case !p.running.Hotplug()["memory"] || is < was:
-		p.wait("memory", needsRestart)
-	default:
-		p.do(Memory, "memory")
 	}
 }
 
@@ -258,6 +250,8 @@ func (p *planner) pluggable(key string, o cmdline.Options) (reason string) {
 	switch {
 	case !p.classes["disk"]:
 		return "needs restart, hotplug does not include disk"
+	case o.Bool("snapshot", false):
+		return "needs restart, snapshot is only made at start"
 	case bus == "ide" || bus == "sata":
 		return "needs restart, " + strings.ToUpper(bus) + " drives cannot be hot-plugged"
 	case bus == "scsi" && !strings.HasPrefix(scsihw, "virtio-scsi"):

@@ -1,4 +1,8 @@
-package qemu
+// Package pages sets huge pages aside for VMs.
+//
+// It owns the mounts that offer them to QEMU and counts what it had to add, so
+// that just this can be given back. It never takes pages from another guest.
+package pages
 
 import (
 	"fmt"
@@ -14,27 +18,27 @@ import (
 // hugeDir is where the kernel offers huge pages of one size to QEMU.
 const hugeDir = "/run/hugepages/kvm"
 
-// reservePages makes the kernel set aside the huge pages of a guest and returns
+// Reserve makes the kernel set aside the huge pages of a guest and returns
 // how many it had to add to those that were free.
-func reservePages(p cmdline.Pages) (added int, err error) {
+func Reserve(p cmdline.Pages) (added int, err error) {
 	if p.Count == 0 {
 		return 0, nil
 	}
 	if err := mountPages(p.KiB); err != nil {
 		return 0, err
 	}
-	free, err := pageCounter(p.KiB, "free_hugepages")
+	free, err := Counter(p.KiB, "free_hugepages")
 	if err != nil || free >= p.Count {
 		return 0, err
 	}
-	total, err := pageCounter(p.KiB, "nr_hugepages")
+	total, err := Counter(p.KiB, "nr_hugepages")
 	if err != nil {
 		return 0, err
 	}
 	if err := setPages(p.KiB, total+p.Count-free); err != nil {
 		return 0, err
 	}
-	after, err := pageCounter(p.KiB, "nr_hugepages")
+	after, err := Counter(p.KiB, "nr_hugepages")
 	if added = after - total; err == nil && free+added < p.Count {
 		err = fmt.Errorf("only %d of %d pages of %d KiB can be had", free+added, p.Count, p.KiB)
 		_ = setPages(p.KiB, total) // what is left over is reported by the next try
@@ -43,12 +47,12 @@ func reservePages(p cmdline.Pages) (added int, err error) {
 	return added, err
 }
 
-// releasePages gives back what reservePages had to add.
-func releasePages(kib, added int) error {
+// Release gives back what Reserve had to add.
+func Release(kib, added int) error {
 	if added == 0 {
 		return nil
 	}
-	total, err := pageCounter(kib, "nr_hugepages")
+	total, err := Counter(kib, "nr_hugepages")
 	if err != nil {
 		return err
 	}
@@ -74,7 +78,8 @@ func pageFile(kib int, name string) string {
 	return fmt.Sprintf("/sys/kernel/mm/hugepages/hugepages-%dkB/%s", kib, name)
 }
 
-func pageCounter(kib int, name string) (int, error) {
+// Counter reads one of the kernel's counters of pages of a size.
+func Counter(kib int, name string) (int, error) {
 	content, err := os.ReadFile(pageFile(kib, name))
 	if err != nil {
 		return 0, err

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"etcpve/agents/qemu/port"
 )
 
 // inNamespace runs the calling test again in a network of its own and reports
@@ -38,19 +40,35 @@ func TestTapsBecomePortsOfTheirBridges(t *testing.T) {
 	n := newNode(t)
 	n.conf(append(small, "net0: virtio=BC:24:11:00:00:01,bridge=vmbr0", "net1: e1000=BC:24:11:00:00:02,bridge=vmbr9")...)
 	n.power(Running)
-	n.ports = Bridges{}
+	n.ports = port.New()
 	n.begin()
 	n.await("the error", func() bool { return strings.Contains(n.status("error"), "net1: bridge 'vmbr9' does not exist") })
-	port := func(tap string) string {
+	bridgeOf := func(tap string) string {
 		bridge, _ := os.Readlink(filepath.Join("/sys/class/net", tap, "master"))
 		return filepath.Base(bridge)
 	}
 	n.conf(append(small, "net0: virtio=BC:24:11:00:00:01,bridge=vmbr0")...)
 	n.awaitStatus("guest", "running")
-	if got := port("tap100i0"); got != "vmbr0" {
+	if got := bridgeOf("tap100i0"); got != "vmbr0" {
 		t.Errorf("tap100i0 is a port of %q", got)
 	}
 	n.conf(append(small, "net0: virtio=BC:24:11:00:00:01,bridge=vmbr1", "net2: virtio=BC:24:11:00:00:03,bridge=vmbr0")...)
-	n.await("the ports", func() bool { return port("tap100i0") == "vmbr1" && port("tap100i2") == "vmbr0" })
+	n.await("the ports", func() bool { return bridgeOf("tap100i0") == "vmbr1" && bridgeOf("tap100i2") == "vmbr0" })
 	n.settled()
+
+	// The firewall goes on and a rate comes while the guest runs, and nothing is left of it.
+	n.conf(append(small, "startup: down=0", "net0: virtio=BC:24:11:00:00:01,bridge=vmbr1,firewall=1,rate=2", "net2: virtio=BC:24:11:00:00:03,bridge=vmbr0")...)
+	n.await("the firewall bridge", func() bool {
+		return bridgeOf("tap100i0") == "fwbr100i0" && bridgeOf("fwln100i0") == "fwbr100i0" && bridgeOf("fwpr100p0") == "vmbr1"
+	})
+	n.settled()
+	if _, err := os.Stat("/sys/class/net/ifb100i0"); err != nil {
+		t.Error(err)
+	}
+	n.power(Stopped)
+	n.awaitStatus("guest", "stopped")
+	left, _ := filepath.Glob("/sys/class/net/*100[ip]*")
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

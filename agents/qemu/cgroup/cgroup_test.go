@@ -1,0 +1,108 @@
+package cgroup
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, parts ...string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(parts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(content))
+}
+
+func TestShareIsWrittenForBothHierarchies(t *testing.T) {
+	for _, c := range []struct {
+		marker       string // that tells the hierarchy
+		slice        string
+		limit, units string
+		want         map[string]string
+	}{
+		{"cgroup.controllers", "qemu.slice", "1.5", "300", map[string]string{"cpu.max": "150000 100000", "cpu.weight": "300", "cgroup.procs": "77"}},
+		{"cgroup.controllers", "qemu.slice", "", "", map[string]string{"cpu.max": "max 100000", "cpu.weight": "100"}},
+		{"cgroup.controllers", "qemu.slice", "0", "262144", map[string]string{"cpu.max": "max 100000", "cpu.weight": "10000"}},
+		{"cpu/cgroup.procs", "cpu/qemu.slice", "0.5", "", map[string]string{"cpu.cfs_quota_us": "50000", "cpu.shares": "1024"}},
+		{"cpu/cgroup.procs", "cpu/qemu.slice", "", "1", map[string]string{"cpu.cfs_quota_us": "-1", "cpu.shares": "2"}},
+	} {
+		root := t.TempDir()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, c.marker)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, c.marker), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		share, err := Parse(c.limit, c.units)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (Groups{root}).Place(100, 77, share); err != nil {
+			t.Fatal(err)
+		}
+		for file, want := range c.want {
+			if got := read(t, root, c.slice, "100.scope", file); got != want {
+				t.Errorf("%s, limit %q, units %q: %s is %q, want %q", c.slice, c.limit, c.units, file, got, want)
+			}
+		}
+	}
+	for _, bad := range [][2]string{{"x", ""}, {"-1", ""}, {"", "many"}} {
+		if _, err := Parse(bad[0], bad[1]); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestKernelTakesTheShare(t *testing.T) {
+	g := Node()
+	slice, v2, err := g.where()
+	if err != nil {
+		t.Skip(err)
+	}
+	const vmid = 999_999_901
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	end := func() {
+		if !ended {
+			ended = true
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	}
+	defer end()
+	if err := g.Place(vmid, cmd.Process.Pid, Share{CPUs: 0.25, Units: 200}); err != nil {
+		t.Skipf("groups cannot be made here: %v", err)
+	}
+	defer g.Remove(vmid)
+	file, want := "cpu.cfs_quota_us", "25000"
+	if v2 {
+		file, want = "cpu.max", "25000 100000"
+	}
+	if got := read(t, scope(slice, vmid), file); got != want {
+		t.Errorf("%s is %q, want %q", file, got, want)
+	}
+	if got := read(t, scope(slice, vmid), "cgroup.procs"); got != strconv.Itoa(cmd.Process.Pid) {
+		t.Errorf("the group has %q", got)
+	}
+	if err := g.Place(vmid, cmd.Process.Pid, Share{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, scope(slice, vmid), file); got == want {
+		t.Errorf("%s is still %q", file, got)
+	}
+	end()
+	if err := g.Remove(vmid); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(scope(slice, vmid)); err == nil {
+		t.Error("the group is still there")
+	}
+}

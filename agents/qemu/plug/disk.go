@@ -1,0 +1,148 @@
+package plug
+
+import (
+	"context"
+
+	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/hotplug"
+	"etcpve/agents/qemu/throttle"
+)
+
+func (m Machine) driveOf(ctx context.Context, key string) (cmdline.Drive, cmdline.Config, error) {
+	g, facts, err := m.With(ctx, key)
+	if err != nil {
+		return cmdline.Drive{}, nil, err
+	}
+	d, err := cmdline.DriveOf(g, facts, key)
+	return d, g.Config, err
+}
+
+func nodeArgs(key string) map[string]any { return map[string]any{"node-name": cmdline.NodeName(key)} }
+
+func (m Machine) plugDisk(ctx context.Context, c hotplug.Action) (bool, error) {
+	d, config, err := m.driveOf(ctx, c.Key)
+	if err != nil {
+		return false, err
+	}
+	devices, err := m.devices(ctx)
+	if err != nil {
+		return false, err
+	}
+	if devices[c.Key] { // an agent before this one came no further
+		return true, m.Throttle(ctx, config, c.Key)
+	}
+	if err := m.clearDisk(ctx, c.Key); err != nil {
+		return false, err
+	}
+	if d.IOThread != "" && !devices[d.Controller.ID()] { // what is left of an agent before
+		if err := m.try(ctx, "object-del", byID("%s", d.IOThread)); err != nil {
+			return false, err
+		}
+	}
+	undo := undoer{Machine: m}
+	if d.IOThread != "" && (d.Controller.ID() == "" || !devices[d.Controller.ID()]) {
+		undo.run(ctx, "object-add", map[string]any{"qom-type": "iothread", "id": d.IOThread}, "object-del", byID("%s", d.IOThread))
+	}
+	if d.Blockdev != nil {
+		undo.run(ctx, "object-add", d.Limit.Object(), "object-del", byID("%s", throttle.GroupName(c.Key)))
+		undo.run(ctx, "blockdev-add", d.Blockdev, "blockdev-del", nodeArgs(c.Key))
+	}
+	if id := d.Controller.ID(); id != "" && !devices[id] {
+		undo.run(ctx, "device_add", d.Controller.Arguments(), "device_del", byID("%s", id))
+	}
+	undo.run(ctx, "device_add", d.Device.Arguments(), "device_del", byID("%s", c.Key))
+	undo.also(func() error { return m.Throttle(ctx, config, c.Key) })
+	return undo.err == nil, undo.back(ctx)
+}
+
+// unplugDisk takes a disk away once the guest has released it, with everything
+// that was made for it. The shared controllers stay.
+func (m Machine) unplugDisk(ctx context.Context, c hotplug.Action) (bool, error) {
+	if gone, err := m.unplug(ctx, c.Key); err != nil || !gone {
+		return false, err
+	}
+	if err := m.clearDisk(ctx, c.Key); err != nil {
+		return false, err
+	}
+	return true, m.unplugOwn(ctx, c.Key)
+}
+
+// clearDisk removes what a disk leaves behind, where it is there.
+func (m Machine) clearDisk(ctx context.Context, key string) error {
+	if err := m.try(ctx, "blockdev-del", nodeArgs(key)); err != nil {
+		return err
+	}
+	return m.try(ctx, "object-del", byID("%s", throttle.GroupName(key)))
+}
+
+// unplugOwn removes the controller and the thread that only this disk used.
+func (m Machine) unplugOwn(ctx context.Context, key string) error {
+	bus, n, _ := cmdline.DriveBus(key)
+	controller := byID("virtioscsi%d", n)["id"].(string)
+	thread := "iothread-" + key
+	if bus == "scsi" {
+		if devices, err := m.devices(ctx); err != nil || !devices[controller] {
+			return err
+		}
+		thread = "iothread-" + controller
+		// A controller the guest holds on to takes the next disk of this number.
+		if gone, err := m.unplug(ctx, controller); err != nil || !gone {
+			return err
+		}
+	}
+	return m.try(ctx, "object-del", byID("%s", thread))
+}
+
+func (m Machine) changeThrottle(ctx context.Context, c hotplug.Action) (bool, error) {
+	g, _, err := m.With(ctx, c.Key)
+	if err != nil {
+		return false, err
+	}
+	return true, m.Throttle(ctx, g.Config, c.Key)
+}
+
+// Throttle limits a drive in both places where QEMU keeps a limit.
+func (m Machine) Throttle(ctx context.Context, config cmdline.Config, key string) error {
+	o, err := config.Options(key, "file")
+	if err != nil || o["file"] == "none" {
+		return err
+	}
+	limit, err := throttle.Parse(key, o)
+	if err != nil {
+		return err
+	}
+	path, limits := limit.Group()
+	err = m.QMP(ctx, "qom-set", map[string]any{"path": path, "property": "limits", "value": limits}, nil)
+	if err != nil {
+		return err
+	}
+	return m.QMP(ctx, "block_set_io_throttle", limit.Arguments(), nil)
+}
+
+// changeMedium opens the tray, takes the old medium out, puts the new one in
+// and closes the tray. A guest may have locked the tray; it is opened anyhow.
+func (m Machine) changeMedium(ctx context.Context, c hotplug.Action) (bool, error) {
+	d, _, err := m.driveOf(ctx, c.Key)
+	if err != nil {
+		return false, err
+	}
+	drive := byID("%s", c.Key)
+	if err := m.QMP(ctx, "blockdev-open-tray", map[string]any{"id": c.Key, "force": true}, nil); err != nil {
+		return false, err
+	}
+	if err := m.QMP(ctx, "blockdev-remove-medium", drive, nil); err != nil {
+		return false, err
+	}
+	if err := m.clearDisk(ctx, c.Key); err != nil {
+		return false, err
+	}
+	if d.Blockdev == nil {
+		return true, m.QMP(ctx, "blockdev-close-tray", drive, nil)
+	}
+	undo := undoer{Machine: m}
+	undo.run(ctx, "object-add", d.Limit.Object(), "object-del", byID("%s", throttle.GroupName(c.Key)))
+	undo.run(ctx, "blockdev-add", d.Blockdev, "blockdev-del", nodeArgs(c.Key))
+	undo.run(ctx, "blockdev-insert-medium", map[string]any{"id": c.Key, "node-name": cmdline.NodeName(c.Key)}, "blockdev-remove-medium", drive)
+	undo.run(ctx, "blockdev-close-tray", drive, "blockdev-open-tray", drive)
+	return undo.err == nil, undo.back(ctx)
+}
