@@ -62,7 +62,7 @@ func (a *Agent) inspect(binary string) (cmdline.Host, error) {
 	mappings := hardware.Mappings{Tree: a.Tree, Node: a.Node}
 	h := cmdline.Host{
 		Binary: binary, RunDir: a.RunDir, Scratch: a.scratch(), Firmware: "/usr/share/OVMF",
-		Arch: hardware.Arch(), CPUVendor: hardware.CPUVendor(), Encryption: hardware.Encryption(), Bridge: port.New().MTU,
+		Node: a.Node, Arch: hardware.Arch(), CPUVendor: hardware.CPUVendor(), Encryption: hardware.Encryption(), Bridge: port.New().MTU,
 		Functions: hardware.Functions, USB: mappings.USB, PCI: mappings.PCI, Directory: mappings.Directory,
 	}
 	h.QEMU.Major, _ = strconv.Atoi(parts[1])

@@ -2,7 +2,7 @@
 // reaches the bytes, a format node that reads them, a throttle node on top.
 //
 // It owns the names of the nodes and what the options of a drive mean for each.
-// It opens nothing.
+// It never opens anything.
 package blockdev
 
 import (

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"etcpve/agents/qemu/blockdev"
+	"etcpve/agents/qemu/confidential"
+	"etcpve/agents/qemu/machine"
 	"etcpve/agents/qemu/qdev"
 	"etcpve/agents/qemu/words"
 )
@@ -34,7 +36,8 @@ type Host struct {
 	Arch      string  // of the node: x86_64 or aarch64
 	CPUVendor string  // of the node's CPU, as CPUID has it
 
-	Encryption Encryption // of the memory of guests, that the CPU can do
+	Node       string                  // its name
+	Encryption confidential.Encryption // of the memory of guests, that the CPU can do
 
 	// Bridge returns the MTU of a bridge, if it exists.
 	Bridge func(name string) (mtu int, ok bool)
@@ -145,13 +148,15 @@ func (c Config) native(node string) bool {
 // A builder collects the arguments of one guest.
 type builder struct {
 	Guest
-	host    Host
-	config  Config // the effective one: a template is reduced to its disks
-	machine machine
-	boot    map[string]int  // bootindex of drives and NICs
-	buses   map[int]bool    // extra PCI bridges made so far
-	has     map[string]bool // shared parts made so far, by identifier
-	cmd     Command
+	host           Host
+	config         Config // the effective one: a template is reduced to its disks
+	machine        machine.Type
+	machineOptions Options
+	machineName    string          // as this QEMU knows it
+	boot           map[string]int  // bootindex of drives and NICs
+	buses          map[int]bool    // extra PCI bridges made so far
+	has            map[string]bool // shared parts made so far, by identifier
+	cmd            Command
 }
 
 // Build returns the command line of a guest.
@@ -184,11 +189,10 @@ func newBuilder(g Guest, h Host) (*builder, error) {
 	default:
 		return nil, keyErr("arch", "%q is neither x86_64 nor aarch64", arch)
 	}
-	var err error
-	if b.machine, err = config.machine(config.isARM(h.Arch)); err != nil {
+	if err := b.board(); err != nil {
 		return nil, err
 	}
-	b.machine.name = b.knownMachine(b.machine)
+	var err error
 	b.boot, err = config.bootOrder()
 	return b, err
 }
@@ -242,7 +246,7 @@ func (b *builder) smbios() error {
 
 // chipset adds the PCI bridges and what every machine has.
 func (b *builder) chipset() error {
-	if !b.machine.arm {
+	if !b.machine.ARM {
 		b.sleepStates()
 	}
 	if err := b.bridges(); err != nil {
@@ -255,7 +259,7 @@ func (b *builder) chipset() error {
 		if id == "1" {
 			id = "auto"
 		}
-		if b.machine.arm && !b.host.QEMU.AtLeast(11, 0) {
+		if b.machine.ARM && !b.host.QEMU.AtLeast(11, 0) {
 			b.warn("vmgenid", "this QEMU has the device for x86_64 guests only")
 			return nil
 		}
@@ -267,9 +271,9 @@ func (b *builder) chipset() error {
 // sleepStates says which of ACPI's the guest is offered: none, unless its
 // machine is older than that rule or it asks for them.
 func (b *builder) sleepStates() {
-	pm := map[bool]string{true: "ICH9-LPC", false: "PIIX4_PM"}[b.machine.q35]
+	pm := map[bool]string{true: "ICH9-LPC", false: "PIIX4_PM"}[b.machine.Q35]
 	for _, state := range []string{"s3", "s4"} {
-		if !b.machine.options.Bool("enable-"+state, !b.machine.pinned(9, 2)) {
+		if !b.machineOptions.Bool("enable-"+state, !b.machine.Pinned(9, 2)) {
 			b.arg("-global", pm+".disable_"+state+"=1")
 		}
 	}

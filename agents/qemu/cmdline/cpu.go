@@ -52,11 +52,11 @@ func (b *builder) cpus() error {
 
 // hotCPUs reports whether CPUs can come and go: all but the first are devices.
 func (b *builder) hotCPUs(t topology) bool {
-	return b.config.Hotplug()["cpu"] && t.vcpus < t.max() && !b.machine.arm
+	return b.config.Hotplug()["cpu"] && t.vcpus < t.max() && !b.machine.ARM
 }
 
 func (b *builder) cpu() error {
-	if b.config.windows() > 0 && b.kvm() && !b.machine.arm {
+	if b.config.windows() > 0 && b.kvm() && !b.machine.ARM {
 		b.arg("-global", "kvm-pit.lost_tick_policy=discard")
 	}
 	c, err := b.cpuModel()
@@ -80,7 +80,7 @@ func (b *builder) cpuModel() (cpumodel.CPU, error) {
 		models[name] = m
 	}
 	c, err := cpumodel.Of(cpumodel.Request{
-		Options: o, Models: models, ARM: b.machine.arm, KVM: b.kvm(), NoKVM: !b.config.Bool("kvm", true),
+		Options: o, Models: models, ARM: b.machine.ARM, KVM: b.kvm(), NoKVM: !b.config.Bool("kvm", true),
 		Windows: b.config.windows(), OSType: b.config["ostype"], GPU: b.config.graphicsCard(), Vendor: b.host.CPUVendor,
 		QEMU: b.host.QEMU.AtLeast,
 	})

@@ -15,7 +15,7 @@ func (b *builder) screen() (kind string, o Options, err error) {
 	switch kind = o["type"]; {
 	case kind == "" && b.config.graphicsCard() && b.config["vga"] == "":
 		kind = "none"
-	case kind == "" && b.machine.arm:
+	case kind == "" && b.machine.ARM:
 		kind = "virtio"
 	}
 	return kind, o, err
@@ -85,13 +85,13 @@ func (b *builder) graphics() error {
 // card adds the first graphics card.
 func (b *builder) card(driver string, o Options) error {
 	at := []any{"bus", "pcie.0", "addr", "0x1"}
-	if !b.machine.q35 {
+	if !b.machine.Q35 {
 		var err error
 		if at, err = b.pci("vga"); err != nil {
 			return err
 		}
 	}
-	if b.machine.arm && driver == "virtio-vga" {
+	if b.machine.ARM && driver == "virtio-vga" {
 		driver = "virtio-gpu" // there is no VGA to be compatible with
 	}
 	d := qdev.New(driver, "id", "vga")
@@ -105,7 +105,7 @@ func (b *builder) card(driver string, o Options) error {
 			d = d.With("vgamem_mb", memory)
 		}
 	}
-	if o["type"] == "qxl" && b.config.linux() && b.machine.pinned(4, 1) {
+	if o["type"] == "qxl" && b.config.linux() && b.machine.Pinned(4, 1) {
 		d = d.With("max_outputs", 4)
 	}
 	if driver == "VGA" && b.config.windows() > 0 && b.config["bios"] != "ovmf" {

@@ -200,14 +200,14 @@ func (b *builder) attachIDE(d *Drive, o Options, cdrom bool) error {
 	_, n, _ := DriveBus(d.Key)
 	bus, unit := n/2, n%2
 	switch {
-	case b.machine.arm: // a controller with the ports of a PC's under their names
+	case b.machine.ARM: // a controller with the ports of a PC's under their names
 		at, err := b.pci("ide")
 		if err != nil {
 			return err
 		}
 		bus, unit = idePorts[n], 0
 		d.Controller = qdev.New("ahci", "id", "ide").With(at...)
-	case b.machine.q35:
+	case b.machine.Q35:
 		bus, unit = idePorts[n], 0
 	}
 	dev := qdev.New(diskDriver("ide", cdrom), "bus", fmt.Sprintf("ide.%d", bus), "unit", unit)
@@ -334,7 +334,11 @@ func (b *builder) blockdev(key string, o Options, cdrom bool) (map[string]any, e
 	}
 	d := blockdev.Drive{Key: key, Options: o, CDROM: cdrom, ReadOnly: b.config.Bool("template", false)}
 	if key == "efidisk0" {
-		d.Size = b.firmwareImage(o).Size
+		image, err := b.build(o)
+		if err != nil {
+			return nil, err
+		}
+		d.Size = image.Size
 	}
 	if o.Bool("snapshot", false) && !cdrom && !d.ReadOnly {
 		d.Overlay = filepath.Join(b.host.Scratch, fmt.Sprintf("%d-%s.overlay", b.VMID, key))

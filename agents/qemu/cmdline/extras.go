@@ -51,7 +51,7 @@ func (b *builder) agent() error {
 		return err
 	}
 	b.arg("-chardev", b.socket("qga0", "qga").String())
-	if o["type"] == "isa" && !b.machine.arm {
+	if o["type"] == "isa" && !b.machine.ARM {
 		b.add(qdev.New("isa-serial", "chardev", "qga0"))
 		return nil
 	}
@@ -73,7 +73,7 @@ func (b *builder) serials() error {
 			b.arg("-chardev", qdev.New("serial", "id", key, "path", path).String())
 		}
 		switch {
-		case !b.machine.arm:
+		case !b.machine.ARM:
 			b.add(qdev.New("isa-serial", "chardev", key))
 		case key == "serial0": // the port that the board has
 			b.arg("-serial", "chardev:"+key)
@@ -90,7 +90,7 @@ func (b *builder) serials() error {
 
 func (b *builder) parallels() error {
 	for _, key := range b.config.indexed("parallel") {
-		if b.machine.arm {
+		if b.machine.ARM {
 			return keyErr(key, "an aarch64 guest has no parallel port")
 		}
 		driver := "parallel"
@@ -160,7 +160,7 @@ func (b *builder) watchdog() error {
 	}
 	d := qdev.New("i6300esb", "id", "watchdog0")
 	if o["model"] == "ib700" {
-		if b.machine.arm {
+		if b.machine.ARM {
 			return keyErr("watchdog", "an aarch64 guest has no ib700")
 		}
 		d.Driver = "ib700"
@@ -206,7 +206,7 @@ func (b *builder) balloon() error {
 		return err
 	}
 	d := qdev.New("virtio-balloon-pci", "id", "balloon0").With(at...)
-	if b.machine.pinned(6, 2) {
+	if b.machine.Pinned(6, 2) {
 		d = d.With("free-page-reporting", true)
 	}
 	b.add(d)

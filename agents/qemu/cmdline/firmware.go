@@ -2,51 +2,17 @@ package cmdline
 
 import (
 	"fmt"
-	"path/filepath"
 
+	"etcpve/agents/qemu/firmware"
 	"etcpve/agents/qemu/qdev"
 )
 
-// Sizes of the stores for the variables of UEFI; a raw image may be larger,
-// which flash must not be.
-const (
-	efi2M  = 128 << 10
-	efi4M  = 528 << 10
-	efiARM = 64 << 20
-)
-
-// A firmwareImage is a build of UEFI: its code with the template of its
-// variables, or the name of one that has both in one read-only file.
-type firmwareImage struct {
-	Code, Vars string
-	Size       int // of the variables
-	Whole      string
-}
-
-// firmwareImage picks the build for a guest. The one with secure boot relies on
-// SMM, which only q35 has; a guest whose memory is encrypted needs its own.
-func (b *builder) firmwareImage(o Options) firmwareImage {
-	at := func(name string) string { return filepath.Join(b.host.Firmware, name) }
-	keys := o.Bool("pre-enrolled-keys", false)
-	switch kind := b.confidential(); {
-	case b.machine.arm:
-		dir := filepath.Join(filepath.Dir(b.host.Firmware), "AAVMF")
-		vars := map[bool]string{true: "AAVMF_VARS.ms.fd", false: "AAVMF_VARS.fd"}[keys]
-		return firmwareImage{Code: filepath.Join(dir, "AAVMF_CODE.fd"), Vars: filepath.Join(dir, vars), Size: efiARM}
-	case kind == "snp":
-		return firmwareImage{Whole: at("OVMF_SEV_4M.fd")}
-	case kind == "tdx":
-		return firmwareImage{Whole: at("OVMF_TDX_4M.fd")}
-	case kind != "":
-		return firmwareImage{Code: at("OVMF_SEV_CODE_4M.fd"), Vars: at("OVMF_SEV_VARS_4M.fd"), Size: efi4M}
-	case o["efitype"] != "4m":
-		return firmwareImage{Code: at("OVMF_CODE.fd"), Vars: at("OVMF_VARS.fd"), Size: efi2M}
-	case keys && b.machine.q35:
-		return firmwareImage{Code: at("OVMF_CODE_4M.secboot.fd"), Vars: at("OVMF_VARS_4M.ms.fd"), Size: efi4M}
-	case keys:
-		return firmwareImage{Code: at("OVMF_CODE_4M.fd"), Vars: at("OVMF_VARS_4M.ms.fd"), Size: efi4M}
-	}
-	return firmwareImage{Code: at("OVMF_CODE_4M.fd"), Vars: at("OVMF_VARS_4M.fd"), Size: efi4M}
+// build is the one of UEFI for the guest.
+func (b *builder) build(o Options) (firmware.Build, error) {
+	c, err := b.confidential()
+	return firmware.Choose(b.host.Firmware, firmware.Guest{
+		ARM: b.machine.ARM, Q35: b.machine.Q35, Large: o["efitype"] == "4m", Keys: o.Bool("pre-enrolled-keys", false), Confidential: c.Kind(),
+	}), err
 }
 
 // firmware adds UEFI with its variables on efidisk0, or on a volatile copy of
@@ -54,7 +20,7 @@ func (b *builder) firmwareImage(o Options) firmwareImage {
 func (b *builder) firmware() error {
 	switch bios := b.config["bios"]; bios {
 	case "", "seabios":
-		if b.machine.arm {
+		if b.machine.ARM {
 			return keyErr("bios", "an aarch64 guest needs bios: ovmf")
 		}
 		return nil
@@ -66,7 +32,10 @@ func (b *builder) firmware() error {
 	if err != nil {
 		return err
 	}
-	image := b.firmwareImage(o)
+	image, err := b.build(o)
+	if err != nil {
+		return err
+	}
 	if image.Whole != "" {
 		b.arg("-bios", image.Whole)
 		return nil
@@ -93,7 +62,7 @@ func (b *builder) firmware() error {
 	b.arg("-blockdev", qdev.JSON(map[string]any{"driver": "raw", "node-name": "pflash0", "read-only": true,
 		"file": map[string]any{"driver": "file", "filename": image.Code}}))
 	b.arg("-blockdev", qdev.JSON(disk))
-	if b.machine.q35 && b.machine.pinned(8, 0) {
+	if b.machine.Q35 && b.machine.Pinned(8, 0) {
 		b.arg("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
 	}
 	return nil
@@ -125,6 +94,6 @@ func (b *builder) tpm() error {
 	}
 	b.cmd.TPM = &TPM{State: v.Path, Socket: b.runFile("swtpm"), Version2: o["version"] == "v2.0"}
 	b.arg("-chardev", fmt.Sprintf("socket,id=tpmchar,path=%s", qdev.Escape(b.cmd.TPM.Socket)),
-		"-tpmdev", "emulator,id=tpmdev,chardev=tpmchar", "-device", map[bool]string{true: "tpm-tis-device", false: "tpm-tis"}[b.machine.arm]+",tpmdev=tpmdev")
+		"-tpmdev", "emulator,id=tpmdev,chardev=tpmchar", "-device", map[bool]string{true: "tpm-tis-device", false: "tpm-tis"}[b.machine.ARM]+",tpmdev=tpmdev")
 	return nil
 }

@@ -123,7 +123,7 @@ func (b *builder) hostpciPlace(key string, o Options, functions int) ([]any, err
 	if !o.Bool("pcie", false) {
 		return b.pci(key)
 	}
-	if !b.machine.q35 {
+	if !b.machine.Q35 {
 		return nil, keyErr(key, "pcie needs the machine type q35")
 	}
 	n, _ := Index(key, "hostpci")
@@ -145,7 +145,7 @@ func (b *builder) legacyIGD(o Options, functions int) error {
 		return errors.New("legacy-igd needs rombar")
 	case o.Bool("x-vga", false) || o["mdev"] != "" || functions > 1:
 		return errors.New("legacy-igd does not go with x-vga, mdev or several functions")
-	case b.machine.q35 || b.config["bios"] == "ovmf":
+	case b.machine.Q35 || b.config["bios"] == "ovmf":
 		return errors.New("legacy-igd needs the machine type pc and bios seabios")
 	}
 	return nil

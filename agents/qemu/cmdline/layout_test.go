@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/confidential"
 	"etcpve/fixtures/golden"
 )
 
@@ -50,7 +51,7 @@ func TestCorpusKeepsTheLayout(t *testing.T) {
 			return map[string][]string{"0000:f0:43": {"0000:f0:43.0", "0000:f0:43.1"}, "1234:f0:43": {"1234:f0:43.1"}}[address]
 		}
 		if c.Hardware != nil {
-			host.Encryption = cmdline.Encryption{CBit: 51, ReducedBits: 6, SEV: true, ES: true, SNP: true}
+			host.Encryption = confidential.Encryption{CBit: 51, ReducedBits: 6, SEV: true, ES: true, SNP: true}
 		}
 		command, err := cmdline.Build(cmdline.Guest{VMID: 8006, Config: mainSection(string(text)), Volume: volume}, host)
 		if err != nil {

@@ -101,7 +101,7 @@ func (b *builder) nic(key string) (n NIC, err error) {
 	n.Netdev = b.netdev(key, o, queues)
 	virtio := o["model"] == "virtio"
 	n.Device = qdev.New(nicDrivers[o["model"]], "netdev", key).With(at...).With("id", key)
-	if o["model"] == "ne2k_isa" && b.machine.arm {
+	if o["model"] == "ne2k_isa" && b.machine.ARM {
 		return n, keyErr(key, "an aarch64 guest has no ISA bus")
 	}
 	if o["model"] == "ne2k_isa" {
@@ -150,7 +150,7 @@ func (b *builder) netdev(key string, o Options, queues int) qdev.Device {
 // virtioNet are the properties only a virtio NIC has; bridge is the MTU of its
 // bridge, 0 without one.
 func (b *builder) virtioNet(o Options, queues, bridge int) (props []any) {
-	modern := b.machine.pinned(7, 1)
+	modern := b.machine.Pinned(7, 1)
 	if queues > 1 && o["bridge"] != "" {
 		props = append(props, "vectors", 2*queues+2, "mq", true)
 		if modern {
@@ -160,11 +160,11 @@ func (b *builder) virtioNet(o Options, queues, bridge int) (props []any) {
 	if modern {
 		props = append(props, "rx_queue_size", 1024, "tx_queue_size", 256)
 	}
-	if b.machine.pxe {
+	if b.machine.PXE {
 		props = append(props, "romfile", "pxe-virtio.rom")
 	}
 	mtu, _ := strconv.Atoi(o["mtu"])
-	if mtu == 1 || mtu == 0 && b.machine.pinned(8, 0) {
+	if mtu == 1 || mtu == 0 && b.machine.Pinned(8, 0) {
 		mtu = bridge
 	}
 	if mtu > 0 {

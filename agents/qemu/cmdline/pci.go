@@ -28,7 +28,7 @@ func (b *builder) pci(id string) ([]any, error) {
 // place names a slot. The first bus of an aarch64 machine is PCI Express.
 func (b *builder) place(at pcibus.Place) []any {
 	bus := at.String()
-	if b.machine.arm && at.Bus == 0 {
+	if b.machine.ARM && at.Bus == 0 {
 		bus = "pcie.0"
 	}
 	return []any{"bus", bus, "addr", at.Addr()}
@@ -55,7 +55,7 @@ func (b *builder) bridges() error {
 }
 
 func (b *builder) baseBridges() error {
-	if !b.machine.q35 {
+	if !b.machine.Q35 {
 		for n := 1; n <= 2; n++ {
 			d, err := b.bridge(n)
 			if err != nil {
@@ -87,7 +87,7 @@ func (b *builder) rootPort(n int, addr string) {
 // devices on its ports; first is the number of the first companion.
 func (b *builder) usb2(slot, id, driver string, first int) {
 	bus := "pci.0"
-	if b.machine.q35 {
+	if b.machine.Q35 {
 		bus = "pcie.0"
 	}
 	b.add(qdev.New(driver, "id", id, "bus", bus, "addr", slot+".0x7", "multifunction", true))

@@ -5,15 +5,16 @@ import (
 	"regexp"
 	"strings"
 
+	"etcpve/agents/qemu/machine"
 	"etcpve/agents/qemu/qdev"
 )
 
 // usb adds the controllers that the tablet and the configured devices need.
 func (b *builder) usb() error {
 	switch {
-	case b.machine.arm:
+	case b.machine.ARM:
 		b.add(qdev.New("usb-ehci", "id", "ehci", "bus", "pcie.0", "addr", "0x1"))
-	case !b.machine.q35:
+	case !b.machine.Q35:
 		b.add(qdev.New("piix3-usb-uhci", "id", "uhci", "bus", "pci.0", "addr", "0x1.0x2"))
 	}
 	keys := b.config.indexed("usb")
@@ -28,7 +29,7 @@ func (b *builder) usb() error {
 	if tablet, wanted := b.tablet(); wanted {
 		b.add(tablet)
 	}
-	if b.machine.arm { // which has no other
+	if b.machine.ARM { // which has no other
 		b.add(qdev.New("usb-kbd", "id", "keyboard", "bus", "ehci.0", "port", "2"))
 	}
 	for _, key := range keys {
@@ -47,7 +48,7 @@ func (b *builder) usb() error {
 // tablet is the pointer that follows the one of whoever looks at the screen.
 // SPICE has one of its own, and a serial line none.
 func (b *builder) tablet() (tablet qdev.Device, wanted bool) {
-	bus := map[bool]string{true: "ehci.0", false: "uhci.0"}[b.machine.q35 || b.machine.arm]
+	bus := map[bool]string{true: "ehci.0", false: "uhci.0"}[b.machine.Q35 || b.machine.ARM]
 	kind, _, err := b.screen()
 	pointer := err == nil && !strings.HasPrefix(kind, "qxl") && !strings.HasPrefix(kind, "serial")
 	return qdev.New("usb-tablet", "id", "tablet", "bus", bus, "port", "1"), b.config.Bool("tablet", pointer)
@@ -67,13 +68,13 @@ func TabletOf(g Guest, h Host) (tablet qdev.Device, wanted bool, err error) {
 // manyUSB guests have all their devices on one xHCI controller with 14 ports.
 func (b *builder) manyUSB() bool { return b.config.manyUSB(b.machine) }
 
-func (c Config) manyUSB(m machine) bool {
-	return m.pinned(7, 1) && (c["ostype"] == "l26" || c.windows() > 7)
+func (c Config) manyUSB(m machine.Type) bool {
+	return m.Pinned(7, 1) && (c["ostype"] == "l26" || c.windows() > 7)
 }
 
 // ManyUSB reports whether a guest has all its USB devices on one controller.
 func (c Config) ManyUSB() bool {
-	m, err := c.machine(c["arch"] == "aarch64")
+	m, _, err := c.machineType(c["arch"] == "aarch64", "")
 	return err == nil && c.manyUSB(m)
 }
 
@@ -104,7 +105,7 @@ func (b *builder) usbControllers(keys []string) error {
 		}
 		b.add(d)
 	}
-	if slow && !b.machine.q35 && !b.machine.arm {
+	if slow && !b.machine.Q35 && !b.machine.ARM {
 		b.usb2("0x1d", "ehci", "ich9-usb-ehci1", 1)
 	}
 	return nil

@@ -1,7 +1,7 @@
 // Package hardware knows the devices of the node that a guest may get: its CPU,
 // its PCI and USB devices, and what the cluster calls them in mapping/.
 //
-// It reads /proc, /sys and the tree and changes nothing.
+// It reads /proc, /sys and the tree and never changes anything.
 package hardware
 
 import (
@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/confidential"
 )
 
 // Arch is the node's architecture in QEMU's words.
@@ -41,7 +41,7 @@ func CPUVendor() string {
 const memoryEncryption = 0x8000001f
 
 // Encryption is what CPU and kernel together can do for the memory of guests.
-func Encryption() (e cmdline.Encryption) {
+func Encryption() (e confidential.Encryption) {
 	on := func(path string) bool {
 		content, err := os.ReadFile(filepath.Join("/sys/module", path))
 		return err == nil && slices.Contains([]string{"Y", "1"}, strings.TrimSpace(string(content)))
