@@ -9,7 +9,6 @@
 package cmdline
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 
 	"etcpve/agents/qemu/blockdev"
 	"etcpve/agents/qemu/confidential"
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/machine"
 	"etcpve/agents/qemu/qdev"
 	"etcpve/agents/qemu/words"
@@ -124,27 +124,6 @@ type TPM struct {
 	Version2      bool
 }
 
-// A KeyError is a setting that this host cannot honour.
-type KeyError struct {
-	Key string
-	Err error
-}
-
-// Error names the key first.
-func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
-
-// Unwrap returns the reason.
-func (e *KeyError) Unwrap() error { return e.Err }
-
-func keyErr(key, format string, args ...any) error {
-	return &KeyError{Key: key, Err: fmt.Errorf(format, args...)}
-}
-
-// native reports whether a guest's CPU is of the node's kind.
-func (c Config) native(node string) bool {
-	return c["arch"] == "" || c["arch"] == cmp.Or(node, "x86_64")
-}
-
 // A builder collects the arguments of one guest.
 type builder struct {
 	Guest
@@ -178,22 +157,22 @@ func Build(g Guest, h Host) (Command, error) {
 }
 
 func newBuilder(g Guest, h Host) (*builder, error) {
-	config := g.Config
-	if config.Bool("template", false) {
-		config = config.forTemplate()
+	effective := g.Config
+	if effective.Bool("template", false) {
+		effective = effective.ForTemplate()
 	}
-	b := &builder{Guest: g, host: h, config: config, buses: map[int]bool{}, has: map[string]bool{}}
+	b := &builder{Guest: g, host: h, config: effective, buses: map[int]bool{}, has: map[string]bool{}}
 	b.cmd.Binary = h.Binary
-	switch arch := config["arch"]; arch {
+	switch arch := effective["arch"]; arch {
 	case "", "x86_64", "aarch64":
 	default:
-		return nil, keyErr("arch", "%q is neither x86_64 nor aarch64", arch)
+		return nil, config.Errorf("arch", "%q is neither x86_64 nor aarch64", arch)
 	}
 	if err := b.board(); err != nil {
 		return nil, err
 	}
 	var err error
-	b.boot, err = config.bootOrder()
+	b.boot, err = effective.BootOrder()
 	return b, err
 }
 
@@ -201,7 +180,7 @@ func (b *builder) arg(args ...string)   { b.cmd.Args = append(b.cmd.Args, args..
 func (b *builder) add(d qdev.Device)    { b.arg("-device", d.String()) }
 func (b *builder) object(d qdev.Device) { b.arg("-object", d.String()) }
 func (b *builder) kvm() bool {
-	return b.host.KVM && b.config.Bool("kvm", true) && b.config.native(b.host.Arch)
+	return b.host.KVM && b.config.Bool("kvm", true) && b.config.Native(b.host.Arch)
 }
 func (b *builder) once(id string) bool       { first := !b.has[id]; b.has[id] = true; return first }
 func (b *builder) warn(key, reason string)   { b.cmd.Warnings = append(b.cmd.Warnings, key+": "+reason) }
@@ -236,9 +215,9 @@ func (b *builder) smbios() error {
 	if err != nil || len(o) == 0 {
 		return err
 	}
-	text, err := o.smbios()
+	text, err := smbios(o)
 	if err != nil {
-		return keyErr("smbios1", "%w", err)
+		return config.Errorf("smbios1", "%w", err)
 	}
 	b.arg("-smbios", text)
 	return nil
@@ -282,7 +261,7 @@ func (b *builder) sleepStates() {
 // clock sets the guest's idea of time.
 func (b *builder) clock() error {
 	var rtc []string
-	windows := b.config.windows() > 0
+	windows := b.config.Windows() > 0
 	if windows || b.config.Bool("tdf", false) {
 		rtc = append(rtc, "driftfix=slew")
 	}
@@ -311,7 +290,7 @@ func (b *builder) verbatim() error {
 	}
 	extra, err := words.Split(b.config["args"])
 	if err != nil {
-		return keyErr("args", "%w", err)
+		return config.Errorf("args", "%w", err)
 	}
 	b.arg(extra...)
 	return nil

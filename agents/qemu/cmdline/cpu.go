@@ -5,58 +5,35 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/cpumodel"
 	"etcpve/agents/qemu/qdev"
 )
 
-// A topology counts the CPUs of a guest.
-type topology struct{ sockets, cores, vcpus int }
-
-func (t topology) max() int { return t.sockets * t.cores }
-
-func (c Config) topology() (t topology, err error) {
-	if t.sockets, err = c.Int("sockets", 1); err != nil {
-		return t, err
-	}
-	if t.cores, err = c.Int("cores", 1); err != nil {
-		return t, err
-	}
-	if t.vcpus, err = c.Int("vcpus", t.max()); err != nil {
-		return t, err
-	}
-	switch {
-	case t.sockets < 1 || t.cores < 1:
-		return t, keyErr("cores", "a guest needs at least one CPU")
-	case t.vcpus < 1 || t.vcpus > t.max():
-		return t, keyErr("vcpus", "must be between 1 and sockets * cores = %d", t.max())
-	}
-	return t, nil
-}
-
 func (b *builder) cpus() error {
-	t, err := b.config.topology()
+	t, err := b.config.Topology()
 	if err != nil {
 		return err
 	}
 	if b.cmd.CPUs = b.config["affinity"]; strings.Trim(b.cmd.CPUs, "0123456789,-") != "" {
-		return keyErr("affinity", "%q is not a list of CPUs", b.cmd.CPUs)
+		return config.Errorf("affinity", "%q is not a list of CPUs", b.cmd.CPUs)
 	}
-	now := t.vcpus
+	now := t.VCPUs
 	if b.hotCPUs(t) {
 		now = 1 // the others are devices, which can be taken away again
 	}
-	b.arg("-smp", fmt.Sprintf("%d,sockets=%d,cores=%d,maxcpus=%d", now, t.sockets, t.cores, t.max()))
+	b.arg("-smp", fmt.Sprintf("%d,sockets=%d,cores=%d,maxcpus=%d", now, t.Sockets, t.Cores, t.Max()))
 	b.arg("-nodefaults", "-boot", "menu=on,strict=on,reboot-timeout=1000")
 	return nil
 }
 
 // hotCPUs reports whether CPUs can come and go: all but the first are devices.
-func (b *builder) hotCPUs(t topology) bool {
-	return b.config.Hotplug()["cpu"] && t.vcpus < t.max() && !b.machine.ARM
+func (b *builder) hotCPUs(t config.Topology) bool {
+	return b.config.Hotplug()["cpu"] && t.VCPUs < t.Max() && !b.machine.ARM
 }
 
 func (b *builder) cpu() error {
-	if b.config.windows() > 0 && b.kvm() && !b.machine.ARM {
+	if b.config.Windows() > 0 && b.kvm() && !b.machine.ARM {
 		b.arg("-global", "kvm-pit.lost_tick_policy=discard")
 	}
 	c, err := b.cpuModel()
@@ -81,7 +58,7 @@ func (b *builder) cpuModel() (cpumodel.CPU, error) {
 	}
 	c, err := cpumodel.Of(cpumodel.Request{
 		Options: o, Models: models, ARM: b.machine.ARM, KVM: b.kvm(), NoKVM: !b.config.Bool("kvm", true),
-		Windows: b.config.windows(), OSType: b.config["ostype"], GPU: b.config.graphicsCard(), Vendor: b.host.CPUVendor,
+		Windows: b.config.Windows(), OSType: b.config["ostype"], GPU: b.config.GraphicsCard(), Vendor: b.host.CPUVendor,
 		QEMU: b.host.QEMU.AtLeast,
 	})
 	if err != nil {
@@ -90,15 +67,9 @@ func (b *builder) cpuModel() (cpumodel.CPU, error) {
 	return c, err
 }
 
-// VCPUs is the number of CPUs the guest starts with.
-func (c Config) VCPUs() (int, error) {
-	t, err := c.topology()
-	return t.vcpus, err
-}
-
 // hotCPUDevices adds the CPUs beyond the first as devices.
 func (b *builder) hotCPUDevices() error {
-	t, err := b.config.topology()
+	t, err := b.config.Topology()
 	if err != nil || !b.hotCPUs(t) {
 		return err
 	}
@@ -116,21 +87,21 @@ func CPUsOf(g Guest, h Host) ([]qdev.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.config.topology()
+	t, err := b.config.Topology()
 	if err != nil {
 		return nil, err
 	}
 	return b.cpuDevices(t)
 }
 
-func (b *builder) cpuDevices(t topology) (cpus []qdev.Device, err error) {
+func (b *builder) cpuDevices(t config.Topology) (cpus []qdev.Device, err error) {
 	c, err := b.cpuModel()
 	if err != nil {
 		return nil, err
 	}
-	for n := 1; n < t.vcpus; n++ {
+	for n := 1; n < t.VCPUs; n++ {
 		cpus = append(cpus, qdev.New(c.Model+"-x86_64-cpu", "id", "cpu"+strconv.Itoa(n+1),
-			"socket-id", n/t.cores, "core-id", n%t.cores, "thread-id", 0))
+			"socket-id", n/t.Cores, "core-id", n%t.Cores, "thread-id", 0))
 	}
 	return cpus, nil
 }

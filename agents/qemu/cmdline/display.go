@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/qdev"
 )
 
@@ -13,7 +14,7 @@ import (
 func (b *builder) screen() (kind string, o Options, err error) {
 	o, err = b.config.Options("vga", "type")
 	switch kind = o["type"]; {
-	case kind == "" && b.config.graphicsCard() && b.config["vga"] == "":
+	case kind == "" && b.config.GraphicsCard() && b.config["vga"] == "":
 		kind = "none"
 	case kind == "" && b.machine.ARM:
 		kind = "virtio"
@@ -54,13 +55,13 @@ func (b *builder) graphics() error {
 	}
 	if strings.HasPrefix(kind, "serial") {
 		if b.config[kind] == "" {
-			return keyErr("vga", "the guest has no %s", kind)
+			return config.Errorf("vga", "the guest has no %s", kind)
 		}
 		return nil
 	}
 	driver, ok := vgaDrivers[kind]
 	if !ok {
-		return keyErr("vga", "unknown type %q", kind)
+		return config.Errorf("vga", "unknown type %q", kind)
 	}
 	if err := b.card(driver, o); err != nil {
 		return err
@@ -105,10 +106,10 @@ func (b *builder) card(driver string, o Options) error {
 			d = d.With("vgamem_mb", memory)
 		}
 	}
-	if o["type"] == "qxl" && b.config.linux() && b.machine.Pinned(4, 1) {
+	if o["type"] == "qxl" && b.config.Linux() && b.machine.Pinned(4, 1) {
 		d = d.With("max_outputs", 4)
 	}
-	if driver == "VGA" && b.config.windows() > 0 && b.config["bios"] != "ovmf" {
+	if driver == "VGA" && b.config.Windows() > 0 && b.config["bios"] != "ovmf" {
 		d = d.With("edid", false) // Windows on SeaBIOS offers only one resolution with it
 	}
 	b.add(d.With(at...))

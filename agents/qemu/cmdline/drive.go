@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"etcpve/agents/qemu/blockdev"
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/qdev"
 	"etcpve/agents/qemu/throttle"
 )
@@ -21,36 +22,6 @@ type Drive struct {
 	Controller qdev.Device    // the SCSI or SATA controller it hangs on; shared ones are made once
 	IOThread   string         // the thread object it wants, or ""
 	Device     qdev.Device
-}
-
-// driveBuses are the kinds of drives in the order in which they are made, each
-// with the number of drives it takes.
-var driveBuses = []struct {
-	prefix string
-	count  int
-}{{"ide", 4}, {"scsi", 31}, {"virtio", 16}, {"sata", 6}}
-
-// DriveKeys returns the keys of the drives that are devices, in order.
-func (c Config) DriveKeys() (keys []string) {
-	for _, bus := range driveBuses {
-		keys = append(keys, c.indexed(bus.prefix)...)
-	}
-	return keys
-}
-
-// DriveBus returns the kind and number of a drive key.
-func DriveBus(key string) (bus string, n int, ok bool) {
-	for _, b := range driveBuses {
-		if n, ok := Index(key, b.prefix); ok && n < b.count {
-			return b.prefix, n, true
-		}
-	}
-	return "", 0, false
-}
-
-func (c Config) isCDROM(key string) bool {
-	o, err := c.Options(key, "file")
-	return err == nil && o["media"] == "cdrom"
 }
 
 // NodeName returns the name of the topmost block node of a drive.
@@ -96,7 +67,7 @@ func (b *builder) iothreads() error {
 func (b *builder) throttleGroup(key string, o Options) error {
 	limit, err := throttle.Parse(key, o)
 	if err != nil {
-		return keyErr(key, "%w", err)
+		return config.Errorf(key, "%w", err)
 	}
 	b.arg("-object", qdev.JSON(limit.Object()))
 	return nil
@@ -128,7 +99,7 @@ func DriveOf(g Guest, h Host, key string) (Drive, error) {
 func (b *builder) drive(key string) (d Drive, err error) {
 	bus, _, ok := DriveBus(key)
 	if !ok {
-		return d, keyErr(key, "no such drive")
+		return d, config.Errorf(key, "no such drive")
 	}
 	o, err := b.config.Options(key, "file")
 	if err != nil {
@@ -136,7 +107,7 @@ func (b *builder) drive(key string) (d Drive, err error) {
 	}
 	d = Drive{Key: key, IOThread: b.iothread(key, o)}
 	if d.Limit, err = throttle.Parse(key, o); err != nil {
-		return d, keyErr(key, "%w", err)
+		return d, config.Errorf(key, "%w", err)
 	}
 	cdrom := o["media"] == "cdrom"
 	if o["file"] != "none" {
@@ -211,7 +182,7 @@ func (b *builder) attachIDE(d *Drive, o Options, cdrom bool) error {
 		bus, unit = idePorts[n], 0
 	}
 	dev := qdev.New(diskDriver("ide", cdrom), "bus", fmt.Sprintf("ide.%d", bus), "unit", unit)
-	d.Device = withDrive(dev, d).With("id", d.Key).With(o.identity()...).With(o.model(cdrom)...)
+	d.Device = withDrive(dev, d).With("id", d.Key).With(identity(o)...).With(model(o, cdrom)...)
 	return nil
 }
 
@@ -223,7 +194,7 @@ func (b *builder) attachSATA(d *Drive, o Options, cdrom bool) error {
 	_, n, _ := DriveBus(d.Key)
 	d.Controller = qdev.New("ahci", "id", "ahci0", "multifunction", true).With(at...)
 	dev := qdev.New(diskDriver("ide", cdrom), "bus", fmt.Sprintf("ahci0.%d", n))
-	d.Device = withDrive(dev, d).With("id", d.Key).With(o.identity()...).With(o.model(cdrom)...)
+	d.Device = withDrive(dev, d).With("id", d.Key).With(identity(o)...).With(model(o, cdrom)...)
 	return nil
 }
 
@@ -233,7 +204,7 @@ func (b *builder) attachVirtio(d *Drive, _ Options, cdrom bool) error {
 		return err
 	}
 	if cdrom {
-		return keyErr(d.Key, "a virtio disk cannot be a CD-ROM drive")
+		return config.Errorf(d.Key, "a virtio disk cannot be a CD-ROM drive")
 	}
 	d.Device = qdev.New("virtio-blk-pci", "drive", NodeName(d.Key), "id", d.Key).With(at...)
 	if d.IOThread != "" {
@@ -261,7 +232,7 @@ var scsiHardware = map[string]struct {
 func (b *builder) attachSCSI(d *Drive, o Options, cdrom bool) error {
 	hw, ok := scsiHardware[b.config["scsihw"]]
 	if !ok {
-		return keyErr("scsihw", "unknown controller %q", b.config["scsihw"])
+		return config.Errorf("scsihw", "unknown controller %q", b.config["scsihw"])
 	}
 	_, n, _ := DriveBus(d.Key)
 	controller, target := "scsihw0", n
@@ -293,7 +264,7 @@ func (b *builder) attachSCSI(d *Drive, o Options, cdrom bool) error {
 	}
 	dev = withDrive(dev, d).With("id", d.Key)
 	if !block {
-		dev = dev.With("device_id", NodeName(d.Key)).With(o.identity()...)
+		dev = dev.With("device_id", NodeName(d.Key)).With(identity(o)...)
 		for _, name := range []string{"vendor", "product"} {
 			if o[name] != "" {
 				dev = dev.With(name, o[name])
@@ -306,7 +277,7 @@ func (b *builder) attachSCSI(d *Drive, o Options, cdrom bool) error {
 
 // identity is what tells the guest a disk from others, and an SSD from a
 // spinning one.
-func (o Options) identity() (props []any) {
+func identity(o Options) (props []any) {
 	if o.Bool("ssd", false) {
 		props = append(props, "rotation_rate", 1)
 	}
@@ -316,7 +287,7 @@ func (o Options) identity() (props []any) {
 	return props
 }
 
-func (o Options) model(cdrom bool) []any {
+func model(o Options, cdrom bool) []any {
 	if o["model"] == "" || cdrom {
 		return nil
 	}
@@ -353,7 +324,7 @@ func (b *builder) volume(key string, o Options, cdrom bool) (Volume, error) {
 	id := o["file"]
 	if cdrom && id == "cdrom" {
 		if b.host.CDROM == "" {
-			return Volume{}, keyErr(key, "this node has no CD-ROM drive")
+			return Volume{}, config.Errorf(key, "this node has no CD-ROM drive")
 		}
 		return Volume{Path: b.host.CDROM, Format: "raw", Device: true}, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/qdev"
 )
 
@@ -21,7 +22,7 @@ func (b *builder) extras() error {
 
 // directories adds the directories of the node that the guest can mount.
 func (b *builder) directories() error {
-	for _, key := range b.config.indexed("virtiofs") {
+	for _, key := range b.config.Indexed("virtiofs") {
 		o, err := b.config.Options(key, "dirid")
 		if err != nil {
 			return err
@@ -65,7 +66,7 @@ func (b *builder) agent() error {
 }
 
 func (b *builder) serials() error {
-	for _, key := range b.config.indexed("serial") {
+	for _, key := range b.config.Indexed("serial") {
 		path := b.config[key]
 		if path == "socket" {
 			b.arg("-chardev", b.socket(key, key).String())
@@ -89,9 +90,9 @@ func (b *builder) serials() error {
 }
 
 func (b *builder) parallels() error {
-	for _, key := range b.config.indexed("parallel") {
+	for _, key := range b.config.Indexed("parallel") {
 		if b.machine.ARM {
-			return keyErr(key, "an aarch64 guest has no parallel port")
+			return config.Errorf(key, "an aarch64 guest has no parallel port")
 		}
 		driver := "parallel"
 		if strings.HasPrefix(b.config[key], "/dev/usb/lp") {
@@ -139,14 +140,14 @@ func (b *builder) rng() error {
 	}
 	b.object(qdev.New("rng-random", "filename", o["source"], "id", "rng0"))
 	d := qdev.New("virtio-rng-pci", "rng", "rng0", "id", "rng0")
-	if n, period := o.number("max_bytes", 1024), o.number("period", 1000); n > 0 {
+	if n, period := number(o, "max_bytes", 1024), number(o, "period", 1000); n > 0 {
 		d = d.With("max-bytes", n, "period", period)
 	}
 	b.add(d.With(at...))
 	return nil
 }
 
-func (o Options) number(key string, def int) int {
+func number(o Options, key string, def int) int {
 	if n, err := strconv.Atoi(o[key]); err == nil {
 		return n
 	}
@@ -161,7 +162,7 @@ func (b *builder) watchdog() error {
 	d := qdev.New("i6300esb", "id", "watchdog0")
 	if o["model"] == "ib700" {
 		if b.machine.ARM {
-			return keyErr("watchdog", "an aarch64 guest has no ib700")
+			return config.Errorf("watchdog", "an aarch64 guest has no ib700")
 		}
 		d.Driver = "ib700"
 	} else {

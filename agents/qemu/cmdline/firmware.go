@@ -3,6 +3,7 @@ package cmdline
 import (
 	"fmt"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/firmware"
 	"etcpve/agents/qemu/qdev"
 )
@@ -21,12 +22,12 @@ func (b *builder) firmware() error {
 	switch bios := b.config["bios"]; bios {
 	case "", "seabios":
 		if b.machine.ARM {
-			return keyErr("bios", "an aarch64 guest needs bios: ovmf")
+			return config.Errorf("bios", "an aarch64 guest needs bios: ovmf")
 		}
 		return nil
 	case "ovmf":
 	default:
-		return keyErr("bios", "%q is neither seabios nor ovmf", bios)
+		return config.Errorf("bios", "%q is neither seabios nor ovmf", bios)
 	}
 	o, err := b.config.Options("efidisk0", "file")
 	if err != nil {
@@ -90,7 +91,7 @@ func (b *builder) tpm() error {
 		return &KeyError{Key: "tpmstate0", Err: err}
 	}
 	if v.Format != "" && v.Format != "raw" {
-		return keyErr("tpmstate0", "the emulator needs a raw volume, not %s", v.Format)
+		return config.Errorf("tpmstate0", "the emulator needs a raw volume, not %s", v.Format)
 	}
 	b.cmd.TPM = &TPM{State: v.Path, Socket: b.runFile("swtpm"), Version2: o["version"] == "v2.0"}
 	b.arg("-chardev", fmt.Sprintf("socket,id=tpmchar,path=%s", qdev.Escape(b.cmd.TPM.Socket)),

@@ -6,12 +6,13 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/qdev"
 )
 
 // hostpci passes devices of the node through.
 func (b *builder) hostpci() error {
-	for _, key := range b.config.indexed("hostpci") {
+	for _, key := range b.config.Indexed("hostpci") {
 		o, err := b.config.Options(key, "host")
 		if err != nil {
 			return err
@@ -104,7 +105,7 @@ func (b *builder) passThrough(key string, o Options, devices []qdev.Device) erro
 			}
 		}
 		if i == 0 {
-			d = d.With(o.vfio()...)
+			d = d.With(vfio(o)...)
 		}
 		b.add(d)
 	}
@@ -124,7 +125,7 @@ func (b *builder) hostpciPlace(key string, o Options, functions int) ([]any, err
 		return b.pci(key)
 	}
 	if !b.machine.Q35 {
-		return nil, keyErr(key, "pcie needs the machine type q35")
+		return nil, config.Errorf(key, "pcie needs the machine type q35")
 	}
 	n, _ := Index(key, "hostpci")
 	if n >= 4 {
@@ -151,18 +152,8 @@ func (b *builder) legacyIGD(o Options, functions int) error {
 	return nil
 }
 
-// graphicsCard reports whether a card of the node is the guest's first.
-func (c Config) graphicsCard() bool {
-	for _, key := range c.indexed("hostpci") {
-		if o, err := c.Options(key, "host"); err == nil && o.Bool("x-vga", false) {
-			return true
-		}
-	}
-	return false
-}
-
 // vfio returns the properties that adjust what the guest sees of a device.
-func (o Options) vfio() (props []any) {
+func vfio(o Options) (props []any) {
 	if !o.Bool("rombar", true) {
 		props = append(props, "rombar", 0)
 	}

@@ -16,34 +16,12 @@ type Version = machine.Version
 // oldest is the QEMU below which the command line is not understood.
 var oldest = Version{Major: 6}
 
-// isARM reports whether a guest is for aarch64, on a node that is or is not.
-func (c Config) isARM(node string) bool {
-	return c["arch"] == "aarch64" || c["arch"] == "" && node == "aarch64"
-}
-
-// machineType reads the machine type of a guest.
-func (c Config) machineType(arm bool, node string) (machine.Type, Options, error) {
-	o, err := c.Options("machine", "type")
-	if err != nil {
-		return machine.Type{}, nil, err
-	}
-	meta, err := c.Options("meta", "")
-	if err != nil {
-		return machine.Type{}, nil, err
-	}
-	t, err := machine.Parse(machine.Guest{Options: o, ARM: arm, Windows: c.windows() > 0, Created: meta["creation-qemu"], Node: node})
-	if err != nil {
-		err = &KeyError{Key: "machine", Err: err}
-	}
-	return t, o, err
-}
-
 // board settles which machine the guest gets from this QEMU.
 func (b *builder) board() (err error) {
 	if !b.host.QEMU.AtLeast(oldest.Major, oldest.Minor) {
 		return fmt.Errorf("QEMU %s is too old, at least %s is needed", b.host.QEMU, oldest)
 	}
-	if b.machine, b.machineOptions, err = b.config.machineType(b.config.isARM(b.host.Arch), b.host.Node); err != nil {
+	if b.machine, b.machineOptions, err = b.config.MachineType(b.config.IsARM(b.host.Arch), b.host.Node); err != nil {
 		return err
 	}
 	name, newer := b.machine.Name(b.host.QEMU)
@@ -95,7 +73,7 @@ func (b *builder) machineOption() error {
 	} else {
 		o = append(o, "accel=kvm")
 	}
-	if !b.machine.ARM && (b.config.windows() > 0 || b.config["ostype"] == "l26" && b.machine.Pinned(8, 0)) {
+	if !b.machine.ARM && (b.config.Windows() > 0 || b.config["ostype"] == "l26" && b.machine.Pinned(8, 0)) {
 		o = append(o, "hpet=off")
 	}
 	if !b.config.Bool("acpi", true) {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/qdev"
 )
 
@@ -24,11 +24,11 @@ func (b *builder) memory() error {
 	if err != nil {
 		return err
 	}
-	t, err := b.config.topology()
+	t, err := b.config.Topology()
 	if err != nil {
 		return err
 	}
-	huge, err := b.hugepage()
+	huge, err := b.config.HugePageMB()
 	if err != nil {
 		return err
 	}
@@ -39,11 +39,11 @@ func (b *builder) memory() error {
 	hot := b.config.Hotplug()["memory"]
 	if hot {
 		if !b.config.Bool("numa", false) {
-			return keyErr("hotplug", "memory hotplug needs numa: 1")
+			return config.Errorf("hotplug", "memory hotplug needs numa: 1")
 		}
-		static = staticMB(huge, t)
+		static = config.StaticMB(huge, t)
 		if size < static {
-			return keyErr("memory", "with memory hotplug at least %d MiB are needed", static)
+			return config.Errorf("memory", "with memory hotplug at least %d MiB are needed", static)
 		}
 		b.arg("-m", fmt.Sprintf("size=%d,slots=%d,maxmem=%dM", static, dimmSlots, maxHotMemory))
 	} else {
@@ -56,7 +56,7 @@ func (b *builder) memory() error {
 		return err
 	}
 	if hot {
-		for _, d := range b.dimms(static, size, t.sockets, huge) {
+		for _, d := range b.dimms(static, size, t.Sockets, huge) {
 			b.object(d.Backend)
 			b.add(d.Device)
 		}
@@ -64,55 +64,12 @@ func (b *builder) memory() error {
 	return b.hotCPUDevices()
 }
 
-// staticMB is the part of the memory that cannot be taken away.
-func staticMB(huge int, t topology) int { return max(1024, huge*t.sockets) }
-
-// StaticMemoryMB returns the part of the memory, in MiB, that is no DIMM.
-func (c Config) StaticMemoryMB() (int, error) {
-	t, err := c.topology()
-	if err != nil || !c.Hotplug()["memory"] {
-		return 0, err
-	}
-	huge, err := (&builder{config: c}).hugepage()
-	return staticMB(huge, t), err
-}
-
-// MemoryMB returns the size of the guest's memory in MiB.
-func (c Config) MemoryMB() (int, error) {
-	o, err := c.Options("memory", "current")
-	if err != nil || o["current"] == "" {
-		return defaultMemory, err
-	}
-	n, err := strconv.Atoi(o["current"])
-	if err != nil || n < 16 {
-		return 0, keyErr("memory", "%q is not a size in MiB of at least 16", o["current"])
-	}
-	return n, nil
-}
-
-// hugepage returns the size of the pages that back the guest, 0 for ordinary ones.
-func (b *builder) hugepage() (int, error) {
-	switch v := b.config["hugepages"]; v {
-	case "":
-		return 0, nil
-	case "any":
-		return 2, nil
-	case "2", "1024":
-		if !b.config.Bool("numa", false) {
-			return 0, keyErr("hugepages", "needs numa: 1")
-		}
-		return strconv.Atoi(v)
-	default:
-		return 0, keyErr("hugepages", "%q is none of any, 2, 1024", v)
-	}
-}
-
 // HugeDir is where the kernel offers huge pages of each size, below a
 // directory such as 2048kB.
 const HugeDir = "/run/hugepages/kvm"
 
 // shared reports whether another process reads and writes the guest's memory.
-func (b *builder) shared() bool { return len(b.config.indexed("virtiofs")) > 0 }
+func (b *builder) shared() bool { return len(b.config.Indexed("virtiofs")) > 0 }
 
 // backend is a piece of the guest's memory.
 func (b *builder) backend(id string, size, huge int) qdev.Device {
@@ -127,73 +84,28 @@ func (b *builder) backend(id string, size, huge int) qdev.Device {
 	return qdev.New("memory-backend-ram", sized...)
 }
 
-// A numaNode is one NUMA node of a guest.
-type numaNode struct {
-	cpus      []string
-	size      int
-	hostnodes string
-	policy    string
-}
-
-func (b *builder) numa(static int, t topology, huge int) error {
+func (b *builder) numa(static int, t config.Topology, huge int) error {
 	if !b.config.Bool("numa", false) {
 		return nil
 	}
-	nodes, err := b.config.numaNodes(static, t)
+	nodes, err := b.config.NUMANodes(static, t)
 	if err != nil {
 		return err
 	}
 	for i, n := range nodes {
 		id := fmt.Sprintf("ram-node%d", i)
-		mem := b.backend(id, n.size, huge)
-		if n.hostnodes != "" {
-			mem = mem.With("host-nodes", n.hostnodes, "policy", n.policy)
+		mem := b.backend(id, n.Size, huge)
+		if n.HostNodes != "" {
+			mem = mem.With("host-nodes", n.HostNodes, "policy", n.Policy)
 		}
 		b.object(mem)
 		text := fmt.Sprintf("node,nodeid=%d", i)
-		for _, cpus := range n.cpus {
+		for _, cpus := range n.CPUs {
 			text += ",cpus=" + cpus
 		}
 		b.arg("-numa", text+",memdev="+id)
 	}
 	return nil
-}
-
-// numaNodes are those of the numaN keys, or else one for each socket.
-func (c Config) numaNodes(static int, t topology) (nodes []numaNode, err error) {
-	total := 0
-	for _, key := range c.indexed("numa") {
-		o, err := c.Options(key, "")
-		if err != nil {
-			return nil, err
-		}
-		n := numaNode{cpus: strings.Split(o["cpus"], ";"), hostnodes: strings.ReplaceAll(o["hostnodes"], ";", ","), policy: o["policy"]}
-		if n.size, err = strconv.Atoi(o["memory"]); err != nil || o["cpus"] == "" {
-			return nil, keyErr(key, "cpus and memory are needed")
-		}
-		if n.policy == "" {
-			n.policy = "preferred"
-		}
-		total += n.size
-		nodes = append(nodes, n)
-	}
-	if len(nodes) > 0 {
-		if total != static {
-			return nil, keyErr("memory", "the NUMA nodes have %d MiB together, not %d", total, static)
-		}
-		return nodes, nil
-	}
-	if static%t.sockets != 0 {
-		return nil, keyErr("memory", "cannot be shared equally by %d sockets", t.sockets)
-	}
-	for i := range t.sockets {
-		cpus := strconv.Itoa(i * t.cores)
-		if t.cores > 1 {
-			cpus = fmt.Sprintf("%d-%d", i*t.cores, (i+1)*t.cores-1)
-		}
-		nodes = append(nodes, numaNode{cpus: []string{cpus}, size: static / t.sockets})
-	}
-	return nodes, nil
 }
 
 // A DIMM is memory that can be added while a guest runs.
@@ -209,9 +121,9 @@ func DIMMsOf(g Guest, h Host) ([]DIMM, error) {
 		return nil, err
 	}
 	size, err1 := b.config.MemoryMB()
-	t, err2 := b.config.topology()
-	huge, err3 := b.hugepage()
-	return b.dimms(staticMB(huge, t), size, max(t.sockets, 1), huge), errors.Join(err1, err2, err3)
+	t, err2 := b.config.Topology()
+	huge, err3 := b.config.HugePageMB()
+	return b.dimms(config.StaticMB(huge, t), size, max(t.Sockets, 1), huge), errors.Join(err1, err2, err3)
 }
 
 // dimms makes up the memory beyond the static part: so many of one size, round

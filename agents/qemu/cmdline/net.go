@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/qdev"
 )
 
@@ -44,13 +45,13 @@ func NICOptions(c Config, key string) (Options, error) {
 		}
 	}
 	if nicDrivers[o["model"]] == "" {
-		return nil, keyErr(key, "unknown model %q", o["model"])
+		return nil, config.Errorf(key, "unknown model %q", o["model"])
 	}
 	return o, nil
 }
 
 func (b *builder) nics() error {
-	for _, key := range b.config.indexed("net") {
+	for _, key := range b.config.Indexed("net") {
 		n, err := b.nic(key)
 		if err != nil {
 			return err
@@ -87,10 +88,10 @@ func (b *builder) nic(key string) (n NIC, err error) {
 	if bridge := o["bridge"]; bridge != "" {
 		var ok bool
 		if mtu, ok = b.host.Bridge(bridge); !ok {
-			return n, keyErr(key, "bridge '%s' does not exist", bridge)
+			return n, config.Errorf(key, "bridge '%s' does not exist", bridge)
 		}
 		if own, _ := strconv.Atoi(o["mtu"]); own > mtu && mtu > 0 {
-			return n, keyErr(key, "mtu %d is more than the %d of bridge '%s'", own, mtu, bridge)
+			return n, config.Errorf(key, "mtu %d is more than the %d of bridge '%s'", own, mtu, bridge)
 		}
 		n.Tap = b.tap(key, o)
 	}
@@ -102,7 +103,7 @@ func (b *builder) nic(key string) (n NIC, err error) {
 	virtio := o["model"] == "virtio"
 	n.Device = qdev.New(nicDrivers[o["model"]], "netdev", key).With(at...).With("id", key)
 	if o["model"] == "ne2k_isa" && b.machine.ARM {
-		return n, keyErr(key, "an aarch64 guest has no ISA bus")
+		return n, config.Errorf(key, "an aarch64 guest has no ISA bus")
 	}
 	if o["model"] == "ne2k_isa" {
 		n.Device = qdev.New("ne2k_isa", "netdev", key, "id", key)

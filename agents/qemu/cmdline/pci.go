@@ -3,6 +3,7 @@ package cmdline
 import (
 	"fmt"
 
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/pcibus"
 	"etcpve/agents/qemu/qdev"
 )
@@ -12,7 +13,7 @@ import (
 func (b *builder) pci(id string) ([]any, error) {
 	at, ok := pcibus.Of(id)
 	if !ok {
-		return nil, keyErr(id, "no PCI address is set aside for it")
+		return nil, config.Errorf(id, "no PCI address is set aside for it")
 	}
 	if at.Bus > 2 && !b.buses[at.Bus] {
 		b.buses[at.Bus] = true

@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"strings"
 
-	"etcpve/agents/qemu/machine"
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/qdev"
 )
 
@@ -17,10 +17,10 @@ func (b *builder) usb() error {
 	case !b.machine.Q35:
 		b.add(qdev.New("piix3-usb-uhci", "id", "uhci", "bus", "pci.0", "addr", "0x1.0x2"))
 	}
-	keys := b.config.indexed("usb")
+	keys := b.config.Indexed("usb")
 	for _, key := range keys {
 		if n, _ := Index(key, "usb"); n > 4 && !b.manyUSB() {
-			return keyErr(key, "using %s is only possible with machine type >= 7.1 and ostype l26 or windows > 7", key)
+			return config.Errorf(key, "using %s is only possible with machine type >= 7.1 and ostype l26 or windows > 7", key)
 		}
 	}
 	if err := b.usbControllers(keys); err != nil {
@@ -66,17 +66,7 @@ func TabletOf(g Guest, h Host) (tablet qdev.Device, wanted bool, err error) {
 }
 
 // manyUSB guests have all their devices on one xHCI controller with 14 ports.
-func (b *builder) manyUSB() bool { return b.config.manyUSB(b.machine) }
-
-func (c Config) manyUSB(m machine.Type) bool {
-	return m.Pinned(7, 1) && (c["ostype"] == "l26" || c.windows() > 7)
-}
-
-// ManyUSB reports whether a guest has all its USB devices on one controller.
-func (c Config) ManyUSB() bool {
-	m, _, err := c.machineType(c["arch"] == "aarch64", "")
-	return err == nil && c.manyUSB(m)
-}
+func (b *builder) manyUSB() bool { return b.config.ManyUSBOn(b.machine) }
 
 // xhci is the controller for USB 3 devices, and for all where there can be many.
 func (b *builder) xhci() (qdev.Device, error) {
@@ -171,7 +161,7 @@ func (b *builder) usbDevice(key string) (u USB, err error) {
 	} else if p := usbPort.FindStringSubmatch(host); p != nil {
 		u.Device = u.Device.With("hostbus", p[1], "hostport", p[2])
 	} else {
-		return u, keyErr(key, "%q names no device of this node", b.config[key])
+		return u, config.Errorf(key, "%q names no device of this node", b.config[key])
 	}
 	u.Device = u.Device.With("id", key)
 	return u, nil

@@ -78,8 +78,8 @@ func Parse(g Guest) (Type, error) {
 		t.Version = created(g.Created)
 	}
 	if level, _ := strconv.Atoi(parts[4]); level > levels[t.Version] && t.Version != Latest {
-		return t, fmt.Errorf("Installed qemu-server (max feature level for %s is pve%d) is too old to run machine type '%s', please upgrade node '%s'", //nolint:staticcheck // the words users know
-			t.Version, levels[t.Version], name, g.Node)
+		return t, fmt.Errorf("type '%s' is from a later release (max feature level for %s is pve%d), please upgrade node '%s'",
+			name, t.Version, levels[t.Version], g.Node)
 	}
 	viommu := g.Options["viommu"]
 	switch {

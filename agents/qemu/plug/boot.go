@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/config"
 	"etcpve/agents/qemu/hotplug"
 )
 
@@ -26,7 +27,7 @@ func (m Machine) changeBoot(ctx context.Context, c hotplug.Action) (bool, error)
 	}
 	var bootable []string
 	for _, id := range slices.Sorted(maps.Keys(devices)) {
-		if cmdline.Bootable(g.Config, id) {
+		if config.Bootable(g.Config, id) {
 			bootable = append(bootable, id)
 		}
 	}
