@@ -56,6 +56,7 @@ type Config struct {
 	MaxVoters int    // 0: voters.DefaultMax
 	Timing    membership.Timing
 	Fresh     bool // the node is in a cluster, but its log is empty
+	Witness   bool // the node only votes: nobody has it mounted
 	Tree      *tree.Tree
 	Store     *status.Store
 	Log       *status.Log

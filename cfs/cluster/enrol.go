@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,7 +24,7 @@ const (
 const maxNodes = 512
 
 // ErrAlone says that this node is in no cluster.
-var ErrAlone = errors.New("this node is in no cluster")
+var ErrAlone = errors.New("corosync.conf does not exist - is this node part of a cluster?")
 
 // enrolment lets the doorman take nodes in.
 type enrolment struct{ *Cluster }
@@ -38,18 +37,48 @@ func (e enrolment) Secret() ([]byte, error) { return e.config.Home.Secret() }
 
 // Enroll implements join.Cluster.
 func (e enrolment) Enroll(ctx context.Context, r join.Request) (id uint32, definition []byte, err error) {
-	n := corosync.Node{Name: r.Node, ID: r.NodeID, Votes: 1, Addresses: links(r.Addresses)}
+	n := corosync.Node{Name: r.Node, ID: r.NodeID, Votes: 1, Addresses: links(r.Addresses), Witness: r.Witness}
 	if r.Votes != nil {
 		n.Votes = *r.Votes
 	}
-	definition, err = e.edit(ctx, func(root *corosync.Section, d corosync.Definition) error {
-		if err := admissible(d, e.highest(), &n); err != nil {
+	return e.enter(ctx, n, r.Force)
+}
+
+// enter adds a node to the definition. With force it may take the place of one of
+// the same name that does not answer: a node that lost its disk, or one that
+// addnode has prepared.
+func (c *Cluster) enter(ctx context.Context, n corosync.Node, force bool) (id uint32, definition []byte, err error) {
+	definition, err = c.edit(ctx, func(root *corosync.Section, d corosync.Definition) error {
+		old, known := d.Node(n.Name)
+		switch {
+		case known && force && slices.Contains(c.Alive(), n.Name):
+			return fmt.Errorf("node %s is a member and answers", n.Name)
+		case known && force && n.ID != 0 && n.ID != old.ID:
+			return fmt.Errorf("node %s: nodeid %d cannot become %d", n.Name, old.ID, n.ID)
+		case known && force:
+			n.ID = old.ID
+			d.Nodes = slices.DeleteFunc(slices.Clone(d.Nodes), func(o corosync.Node) bool { return o.ID == old.ID })
+		}
+		if err := admissible(d, c.highest(), &n); err != nil {
 			return err
 		}
-		root.Add(n)
+		if n.Witness {
+			root.SetWitness(n)
+		} else {
+			root.Add(n)
+		}
 		return nil
 	})
 	return n.ID, definition, err
+}
+
+// Prepare adds a node to the definition that has not asked yet.
+func (c *Cluster) Prepare(ctx context.Context, r join.Request) (id uint32, err error) {
+	if err := r.Check(); err != nil {
+		return 0, err
+	}
+	id, _, err = enrolment{c}.Enroll(ctx, r)
+	return id, err
 }
 
 // highest returns the highest id in the group, which may still have a node that
@@ -148,10 +177,18 @@ type Founding struct {
 	Cluster   string       `json:"cluster"`
 	Addresses []netip.Addr `json:"addresses"` // of this node, one for each link
 	Votes     uint32       `json:"votes"`
+	NodeID    uint32       `json:"nodeid"` // 0: the one it has
+	// Totem are more entries for that section, Priorities those of the links.
+	Totem      map[string]string `json:"totem"`
+	Priorities map[int]int       `json:"priorities"`
 }
 
-// Create forms a cluster of this one node.
+// Create forms a cluster of this one node. If the node gets another id by it, it
+// must start again as a group of one.
 func (c *Cluster) Create(ctx context.Context, f Founding) error {
+	if f.NodeID == 0 {
+		f.NodeID = c.config.ID
+	}
 	if _, exists := c.config.Tree.Lookup(corosync.File); exists {
 		return errors.New("this node is in a cluster already")
 	}
@@ -166,8 +203,8 @@ func (c *Cluster) Create(ctx context.Context, f Founding) error {
 	if err != nil {
 		return err
 	}
-	w := join.Welcome{NodeID: c.config.ID, GossipKey: make([]byte, 32)}
-	if _, err := rand.Read(w.GossipKey); err != nil {
+	w := join.Welcome{NodeID: f.NodeID}
+	if w.GossipKey, err = newSecret(); err != nil {
 		return err
 	}
 	if w.Authority, _, err = authority.PEM(); err != nil {
@@ -176,9 +213,14 @@ func (c *Cluster) Create(ctx context.Context, f Founding) error {
 	if w.Certificate, err = authority.Issue(c.config.Node, "", f.Addresses, private.Public(), c.config.Now()); err != nil {
 		return err
 	}
-	w.Definition = []byte(corosync.Format(corosync.New(f.Cluster, corosync.Node{
-		Name: c.config.Node, ID: c.config.ID, Votes: f.Votes, Addresses: links(f.Addresses),
-	})))
+	root := corosync.New(f.Cluster, corosync.Node{Name: c.config.Node, ID: f.NodeID, Votes: f.Votes, Addresses: links(f.Addresses)})
+	for key, value := range f.Totem {
+		root.SetTotem(key, value)
+	}
+	for link, priority := range f.Priorities {
+		root.SetPriority(link, priority)
+	}
+	w.Definition = []byte(corosync.Format(root))
 	if err := c.config.Home.Settle(w, key); err != nil {
 		return err
 	}

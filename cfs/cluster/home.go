@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -56,7 +59,12 @@ func (h Home) Identity() (peer.Identity, error) {
 	if !pool.AppendCertsFromPEM(authority) {
 		return peer.Identity{}, fmt.Errorf("%s: no certificate in it", h.path(homeAuthority))
 	}
-	return peer.Identity{Certificate: cert, Authority: pool}, nil
+	secret, err := h.Secret()
+	if err != nil {
+		return peer.Identity{}, err
+	}
+	group := sha256.Sum256(append([]byte("group\x00"), secret...))
+	return peer.Identity{Certificate: cert, Authority: pool, Group: hex.EncodeToString(group[:8])}, nil
 }
 
 // Secret returns the cluster's secret.
@@ -83,6 +91,27 @@ func (h Home) Settle(w join.Welcome, key []byte) error {
 		}
 	}
 	return nil
+}
+
+// newSecret makes the secret of a new group: what encrypts its gossip, signs its
+// tokens and tells its streams from those of another group.
+func newSecret() ([]byte, error) {
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, fmt.Errorf("cluster secret: %w", err)
+	}
+	return secret, nil
+}
+
+// Part begins a group of its own. The definition comes first: a crash in between
+// leaves a group of one that still has the old secret, and not a member that
+// nobody understands.
+func (h Home) Part(definition []byte) error {
+	secret, err := newSecret()
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.Note(definition), h.write(homeSecret, secret))
 }
 
 // Note keeps a newer definition.

@@ -9,9 +9,10 @@ import (
 )
 
 // Survive makes a node that has no quorum ready to go on as a cluster of its own
-// with all that is in its log. The definition then names this node alone, so it
-// speaks to no member of the old group and listens to none: whoever comes back
-// must join anew. It takes effect when the node starts again as a group of one.
+// with all that is in its log. The definition then names this node alone and the
+// group has another secret, so it speaks to no member of the old group and listens
+// to none, not even after one has joined anew: whoever comes back with what it had
+// stays out. It takes effect when the node starts again as a group of one.
 func (c *Cluster) Survive() error {
 	if c.order.Status().Quorate {
 		return errors.New("this node has quorum: there is nothing to recover")
@@ -33,7 +34,7 @@ func (c *Cluster) Survive() error {
 		}
 	}
 	c.log.Warn("going on as a cluster of one", "node", c.config.Node)
-	return c.config.Home.Note([]byte(corosync.Format(root)))
+	return c.config.Home.Part([]byte(corosync.Format(root)))
 }
 
 // publish puts the definition that this node keeps into the tree if that has an

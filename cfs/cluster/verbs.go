@@ -26,8 +26,15 @@ type Restart struct {
 // Verbs returns what pvecm may ask of the cluster through the local socket.
 func (c *Cluster) Verbs(restart Restart) map[string]control.Verb {
 	return map[string]control.Verb{
-		"create": verb(func(ctx context.Context, f Founding) (any, error) { return nil, c.Create(ctx, f) }),
-		"remove": verb(func(ctx context.Context, node string) (any, error) { return nil, c.Remove(ctx, node) }),
+		"create": verb(func(ctx context.Context, f Founding) (any, error) {
+			err := c.Create(ctx, f)
+			if err == nil && f.NodeID != 0 && f.NodeID != c.config.ID {
+				restart.Alone()
+			}
+			return nil, err
+		}),
+		"prepare": verb(func(ctx context.Context, r join.Request) (any, error) { return c.Prepare(ctx, r) }),
+		"remove":  verb(func(ctx context.Context, node string) (any, error) { return nil, c.Remove(ctx, node) }),
 		"invite": verb(func(_ context.Context, seconds int64) (any, error) {
 			return c.Invite(c.config.Now().Add(time.Duration(seconds) * time.Second))
 		}),
@@ -90,12 +97,13 @@ type Entry struct {
 	Addresses   []netip.Addr     `json:"addresses"`   // of this node, one for each link; none: the one that reaches the member
 	NodeID      uint32           `json:"nodeid"`
 	Votes       *uint32          `json:"votes"`
+	Force       bool             `json:"force"` // even with guests, or as a node that is in the definition already
 }
 
 // Join enters a cluster: this node becomes known to it and keeps what it was
 // given, but still has its own tree.
 func (c *Cluster) Join(ctx context.Context, e Entry) error {
-	if err := c.mayJoin(e.Information.Cluster); err != nil {
+	if err := c.mayJoin(e); err != nil {
 		return err
 	}
 	address := net.JoinHostPort(e.Information.Address, strconv.Itoa(int(e.Information.Port)))
@@ -108,7 +116,7 @@ func (c *Cluster) Join(ctx context.Context, e Entry) error {
 	}
 	request := join.Request{
 		Node: c.config.Node, Addresses: e.Addresses, Port: c.config.Port, NodeID: e.NodeID, Votes: e.Votes,
-		Token: e.Information.Token, Password: e.Password,
+		Token: e.Information.Token, Password: e.Password, Force: e.Force, Witness: c.config.Witness,
 	}
 	w, key, err := join.Ask(ctx, request, func(ctx context.Context, body []byte) ([]byte, error) {
 		return peer.Contact(ctx, address, e.Information.Fingerprint, body)
@@ -122,19 +130,19 @@ func (c *Cluster) Join(ctx context.Context, e Entry) error {
 	return c.config.Home.Settle(w, key)
 }
 
-// mayJoin says why this node may not give up its tree for that of the cluster
-// with the given name. A node that was removed knows nothing of it, so one that
+// mayJoin says why this node may not give up its tree for that of a cluster. A
+// node that was removed knows nothing of it, so one that
 // has no quorum may ask: the cluster refuses a node that is a member still. Guests
 // of its own would be lost, unless the cluster is the one that has them too.
-func (c *Cluster) mayJoin(cluster string) error {
+func (c *Cluster) mayJoin(e Entry) error {
 	d := c.Definition()
 	if len(d.Nodes) > 0 && c.order.Status().Quorate {
 		return fmt.Errorf("this node is in cluster %s already", d.Cluster)
 	}
-	if len(d.Nodes) > 0 && d.Cluster == cluster {
+	if len(d.Nodes) > 0 && d.Cluster == e.Information.Cluster || c.config.Witness {
 		return nil
 	}
-	if _, guests := c.config.Tree.Guests(); len(guests) > 0 {
+	if _, guests := c.config.Tree.Guests(); len(guests) > 0 && !e.Force {
 		return fmt.Errorf("this node has guests (%d, the first is %d): their VMIDs may be taken in the cluster", len(guests), guests[0].VMID)
 	}
 	return nil
@@ -165,6 +173,7 @@ type Report struct {
 	Term     uint64   `json:"term"`
 	Applied  uint64   `json:"applied"`
 	Nodes    []Member `json:"nodes"`
+	Witness  *Member  `json:"witness,omitempty"`
 }
 
 // A Member is one node of a Report.
@@ -195,6 +204,10 @@ func (c *Cluster) Report() Report {
 		}
 		if uint64(n.ID) == s.Leader {
 			r.Leader = n.Name
+		}
+		if n.Witness {
+			r.Witness = &m
+			continue
 		}
 		r.Nodes = append(r.Nodes, m)
 	}

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"regexp"
 	"time"
+
+	"etcpve/cfs/format/corosync"
 )
 
 // Version of what is said at first contact. A member that speaks another one
@@ -25,9 +27,11 @@ type Request struct {
 	Addresses []netip.Addr `json:"addresses"` // one for each link, in order
 	Port      uint16       `json:"port"`      // on which it will listen for peers
 	Domain    string       `json:"domain,omitempty"`
-	NodeID    uint32       `json:"nodeid,omitempty"` // 0: the next free one
-	Votes     *uint32      `json:"votes,omitempty"`  // nil: one
-	PublicKey []byte       `json:"public_key"`       // PKIX, DER
+	NodeID    uint32       `json:"nodeid,omitempty"`  // 0: the next free one
+	Votes     *uint32      `json:"votes,omitempty"`   // nil: one
+	Witness   bool         `json:"witness,omitempty"` // it only votes
+	Force     bool         `json:"force,omitempty"`   // it may be in the definition already
+	PublicKey []byte       `json:"public_key"`        // PKIX, DER
 	Token     string       `json:"token,omitempty"`
 	Password  string       `json:"password,omitempty"` // of root on the member
 }
@@ -80,6 +84,9 @@ func (d *Doorman) Admit(ctx context.Context, address string, body []byte) ([]byt
 	if err != nil {
 		return nil, err
 	}
+	if r.Witness && r.Node != corosync.Witness || !r.Witness && r.Node == corosync.Witness {
+		return nil, fmt.Errorf("join request: the name %s is that of the witness", corosync.Witness)
+	}
 	w, err := d.welcome(ctx, r, public)
 	if err != nil {
 		return nil, fmt.Errorf("node %s: join: %w", r.Node, err)
@@ -103,22 +110,32 @@ func (d *Doorman) prove(ctx context.Context, r Request) error {
 	return errors.New("join request: neither a token nor a password")
 }
 
+// Check says what is wrong with the node that a request names.
+func (r Request) Check() error {
+	switch {
+	case !nodeName.MatchString(r.Node):
+		return fmt.Errorf("join request: %q is no name for a node", r.Node)
+	case len(r.Addresses) == 0 || len(r.Addresses) > corosync.MaxLinks:
+		return fmt.Errorf("join request: %d addresses, want 1 to %d", len(r.Addresses), corosync.MaxLinks)
+	}
+	for _, a := range r.Addresses {
+		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			return fmt.Errorf("join request: %s is no address of a node", a)
+		}
+	}
+	return nil
+}
+
 // check returns the public key of a well-formed request.
 func (r Request) check() (crypto.PublicKey, error) {
 	switch {
 	case r.Version != Version:
 		return nil, fmt.Errorf("join request: version %d, this node speaks %d", r.Version, Version)
-	case !nodeName.MatchString(r.Node):
-		return nil, fmt.Errorf("join request: %q is no name for a node", r.Node)
-	case len(r.Addresses) == 0 || len(r.Addresses) > 8:
-		return nil, fmt.Errorf("join request: %d addresses, want 1 to 8", len(r.Addresses))
 	case r.Port == 0:
 		return nil, errors.New("join request: no port")
 	}
-	for _, a := range r.Addresses {
-		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
-			return nil, fmt.Errorf("join request: %s is no address of a node", a)
-		}
+	if err := r.Check(); err != nil {
+		return nil, err
 	}
 	public, err := x509.ParsePKIXPublicKey(r.PublicKey)
 	if err != nil {

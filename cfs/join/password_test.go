@@ -1,6 +1,7 @@
 package join
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,7 +17,8 @@ func TestPasswordIsCheckedByTheSystem(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	const user, password = "etcpve-test-user", "s3cret of mine"
+	const password = "s3cret of mine"
+	user := fmt.Sprintf("etcpve-test-%d", os.Getpid()) // several tests may run on one machine
 	if out, err := exec.Command("useradd", "--no-create-home", "--system", user).CombinedOutput(); err != nil {
 		t.Fatalf("useradd: %v: %s", err, out)
 	}

@@ -48,6 +48,20 @@ var ErrUnreachable = errors.New("peer unreachable")
 type Identity struct {
 	Certificate tls.Certificate
 	Authority   *x509.CertPool
+	// Group tells a cluster from another one with the same authority and the same
+	// names, such as the one that a survivor has left behind.
+	Group string
+}
+
+// protocol is what two peers must both name in the handshake.
+func (i Identity) protocol() string { return "etcpve-peer/1 " + i.Group }
+
+// same refuses a peer of another group, or one that names none.
+func (i Identity) same(s tls.ConnectionState) error {
+	if s.NegotiatedProtocol != i.protocol() {
+		return errors.New("peer of another group")
+	}
+	return nil
 }
 
 // A Directory says who belongs to the cluster.
@@ -218,6 +232,7 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true, // a resumed session is not verified again
 		Certificates:           []tls.Certificate{identity.Certificate},
+		NextProtos:             []string{identity.protocol()},
 		ClientAuth:             tls.RequireAnyClientCert,
 		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) (err error) {
 			if from, err = nodeOf(identity.Authority, chain); err != nil {
@@ -237,7 +252,11 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 	})
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	err = conn.HandshakeContext(ctx)
+	if err == nil && from != "" {
+		err = identity.same(conn.ConnectionState())
+	}
+	if err != nil {
 		raw.Close()
 		return nil, "", err
 	}
@@ -261,6 +280,7 @@ func (p *Peers) dial(ctx context.Context, to string) (*tls.Conn, error) {
 		Config: &tls.Config{
 			MinVersion:         tls.VersionTLS13,
 			Certificates:       []tls.Certificate{identity.Certificate},
+			NextProtos:         []string{identity.protocol()},
 			InsecureSkipVerify: true, // replaced: who a node is follows from its common name, not from an address
 			VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
 				node, err := nodeOf(identity.Authority, chain)
@@ -271,11 +291,16 @@ func (p *Peers) dial(ctx context.Context, to string) (*tls.Conn, error) {
 			},
 		},
 	}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	raw, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("peer %s: dial: %w", to, err)
 	}
-	return conn.(*tls.Conn), nil
+	conn := raw.(*tls.Conn)
+	if err := identity.same(conn.ConnectionState()); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("peer %s: dial: %w", to, err)
+	}
+	return conn, nil
 }
 
 // nodeOf returns the node that a certificate of the cluster's authority was

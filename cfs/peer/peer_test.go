@@ -45,7 +45,7 @@ func (a *authority) identity(t testing.TB, name string) Identity {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
 	cert, key := sign(t, template, a.cert, a.key)
-	return Identity{tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}, a.pool}
+	return Identity{tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}, a.pool, "g1"}
 }
 
 func sign(t testing.TB, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
@@ -263,9 +263,10 @@ func TestStrangersLearnNothing(t *testing.T) {
 		"no certificate":     nil,
 		"another authority":  {other.identity(t, "n1").Certificate},
 		"no longer a member": {a.identity(t, "n9").Certificate},
+		"no group":           {a.identity(t, "n1").Certificate},
 	} {
 		got, err := reach(t, address, &tls.Config{Certificates: certs, InsecureSkipVerify: true})
-		if len(got) != 0 || err == nil {
+		if len(got) != 0 || err == nil && name != "no group" { // which ends without a word
 			t.Errorf("%s: read %q, %v", name, got, err)
 		}
 	}
@@ -294,6 +295,29 @@ func TestAnImpostorIsNotSpokenTo(t *testing.T) {
 	}
 	if len(in3.got) != 0 {
 		t.Error("the impostor was told something")
+	}
+}
+
+// TestAnotherGroupIsNotSpokenTo has a node with a good certificate and a known
+// name, but of the group that a survivor left behind.
+func TestAnotherGroupIsNotSpokenTo(t *testing.T) {
+	c, a, _, _, in2 := pair(t)
+	left := a.identity(t, "n1")
+	left.Group = "g0"
+	p1, in1, _ := start(t, c, "n1", left)
+	send(t, p1, "n2", "of another group")
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if answer, err := p1.Call(ctx, "n2", 2, nil); err == nil {
+		t.Errorf("another group was answered %q", answer)
+	}
+	address, _ := seat{cluster: c}.Address("n2")
+	got, err := reach(t, address, &tls.Config{Certificates: []tls.Certificate{left.Certificate}, NextProtos: []string{left.protocol()}, InsecureSkipVerify: true})
+	if len(got) != 0 || err == nil {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if len(in2.got)+len(in1.got) != 0 {
+		t.Error("another group was heard")
 	}
 }
 

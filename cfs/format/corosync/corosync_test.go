@@ -51,8 +51,8 @@ func define(t *testing.T, content string) (*Section, Definition) {
 func TestDefinitionIsRead(t *testing.T) {
 	_, got := define(t, sample)
 	want := Definition{"lab", 3, []Node{
-		{"n1", 1, 2, map[int]string{0: "10.0.0.1"}},
-		{"n2", 2, 1, map[int]string{0: "fd00::2"}},
+		{"n1", 1, 2, map[int]string{0: "10.0.0.1"}, false},
+		{"n2", 2, 1, map[int]string{0: "fd00::2"}, false},
 	}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -72,8 +72,8 @@ func TestWritingIsSortedAndKeepsUnknownKeys(t *testing.T) {
 }
 
 func TestNodesComeAndGo(t *testing.T) {
-	root := New("lab", Node{"n1", 1, 1, map[int]string{0: "10.0.0.1"}})
-	root.Add(Node{"n2", 2, 1, map[int]string{0: "10.0.0.2"}})
+	root := New("lab", Node{"n1", 1, 1, map[int]string{0: "10.0.0.1"}, false})
+	root.Add(Node{"n2", 2, 1, map[int]string{0: "10.0.0.2"}, false})
 	_, d := define(t, Format(root))
 	if d.Version != 2 || len(d.Nodes) != 2 || d.Nodes[1].Address() != "10.0.0.2" {
 		t.Errorf("definition %+v", d)
@@ -86,6 +86,41 @@ func TestNodesComeAndGo(t *testing.T) {
 	}
 	if errors, warnings := Verify(root, nil); len(errors)+len(warnings) != 0 {
 		t.Errorf("our own definition: %v %v", errors, warnings)
+	}
+}
+
+func TestAWitnessComesAndGoes(t *testing.T) {
+	root := New("lab", Node{"n1", 1, 1, map[int]string{0: "10.0.0.1"}, false})
+	root.SetWitness(Node{Name: Witness, ID: 7, Votes: 1, Addresses: map[int]string{0: "10.0.0.9"}})
+	text := Format(root)
+	if !strings.Contains(text, "quorum {\n  device {\n    model: net\n    net {\n      algorithm: ffsplit\n      host: 10.0.0.9\n      tls: on\n    }\n    nodeid: 7\n    votes: 1\n  }\n") {
+		t.Error(text)
+	}
+	_, d := define(t, text)
+	if w, ok := d.Node(Witness); !ok || !w.Witness || w.ID != 7 || w.Address() != "10.0.0.9" || d.Version != 2 {
+		t.Errorf("definition %+v", d)
+	}
+	if !root.Remove(Witness) || root.Remove(Witness) {
+		t.Error("a witness can be removed once")
+	}
+	_, d = define(t, strings.Replace(text, "    nodeid: 7\n", "", 1))
+	if len(d.Nodes) != 1 {
+		t.Errorf("a qnetd of corosync became a member: %+v", d)
+	}
+	for old, mistake := range map[string][2]string{
+		"nodeid: 7":    {"nodeid: 1", "device: nodeid: 1 is also the id of node n1"},
+		"host: 10":     {"host_: 10", "device: model: must be net, with a section net that names the host"},
+		"    votes: 1": {"    votes: x", `device: votes: "x" is no number from 0 on`},
+		"name: n1":     {"name: qdevice", "node qdevice: name: is that of the quorum device"},
+		"10.0.0.9":     {"10.0.0.1", "device: ring0_addr: 10.0.0.1 is also an address of node n1"},
+	} {
+		root, err := Parse(strings.Replace(text, old, mistake[0], 1))
+		if err == nil {
+			_, err = Define(root)
+		}
+		if err == nil || !strings.Contains(err.Error(), strings.TrimPrefix(mistake[1], "device: ")) {
+			t.Errorf("%s: %v, want %s", mistake[0], err, mistake[1])
+		}
 	}
 }
 

@@ -28,7 +28,11 @@ type Node struct {
 	ID        uint32
 	Votes     uint32
 	Addresses map[int]string // by link number; address or host name
+	Witness   bool           // votes, and is no node: it comes from quorum.device
 }
+
+// Witness is the name under which the quorum device takes part.
+const Witness = "qdevice"
 
 // Node returns the member with the given name.
 func (d Definition) Node(name string) (Node, bool) {
@@ -71,10 +75,47 @@ func Define(root *Section) (d Definition, err error) {
 		}
 		d.Nodes = append(d.Nodes, n)
 	}
+	if w, ok, err := witness(root); err != nil {
+		return d, err
+	} else if ok {
+		d.Nodes = append(d.Nodes, w)
+	}
 	slices.SortFunc(d.Nodes, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
 	})
-	return d, d.distinct(list)
+	return d, d.distinct(root)
+}
+
+// device returns the section of the quorum device, nil if there is none.
+func (s *Section) device() *Section {
+	if quorum := s.Sections["quorum"]; quorum != nil {
+		return quorum.Sections["device"]
+	}
+	return nil
+}
+
+// witness returns the quorum device as a member. One without a nodeid is of
+// another kind (corosync-qnetd), with which nobody here can speak: it is kept in
+// the file and has no vote.
+func witness(root *Section) (n Node, ok bool, err error) {
+	block := root.device()
+	if block == nil || block.Entries["nodeid"] == "" {
+		return n, false, nil
+	}
+	net := block.Sections["net"]
+	if block.Entries["model"] != "net" || net == nil || net.Entries["host"] == "" {
+		return n, false, block.wrong("device", "model", "must be net, with a section net that names the host")
+	}
+	n = Node{Name: Witness, Votes: 1, Addresses: map[int]string{0: net.Entries["host"]}, Witness: true}
+	if n.ID, err = number[uint32](block, "device", "nodeid", 32); err != nil {
+		return n, false, err
+	}
+	if _, given := block.Entries["votes"]; given {
+		if n.Votes, err = number[uint32](block, "device", "votes", 32); err != nil {
+			return n, false, err
+		}
+	}
+	return n, true, nil
 }
 
 func node(name string, block *Section) (n Node, err error) {
@@ -101,11 +142,18 @@ func node(name string, block *Section) (n Node, err error) {
 	return n, nil
 }
 
-// distinct refuses two nodes with one id or one address.
-func (d Definition) distinct(list *Section) error {
+// distinct refuses two nodes with one id or one address, or the witness's name.
+func (d Definition) distinct(root *Section) error {
 	ids, addresses := map[uint32]string{}, map[string]string{}
+	nodes := root.Sections["nodelist"].Repeated["node"]
 	for _, n := range d.Nodes {
-		block := list.Repeated["node"][n.Name]
+		block := nodes[n.Name]
+		if n.Witness {
+			if block != nil {
+				return block.wrong("node "+n.Name, "name", "is that of the quorum device")
+			}
+			block = root.device()
+		}
 		if other, ok := ids[n.ID]; ok {
 			return block.wrong("node "+n.Name, "nodeid", fmt.Sprintf("%d is also the id of node %s", n.ID, other))
 		}
@@ -185,9 +233,28 @@ func (s *Section) Add(n Node) {
 	s.raise()
 }
 
-// Remove takes a node out of the definition and raises its version. It reports
-// whether the node was there.
+// SetWitness makes n the quorum device and raises the version.
+func (s *Section) SetWitness(n Node) {
+	net := newSection(0)
+	net.Entries = map[string]string{"algorithm": "ffsplit", "host": n.Address(), "tls": "on"}
+	device := newSection(0)
+	device.Entries = map[string]string{"model": "net", "nodeid": strconv.FormatUint(uint64(n.ID), 10), "votes": strconv.FormatUint(uint64(n.Votes), 10)}
+	device.Sections["net"] = net
+	if s.Sections["quorum"] == nil {
+		s.Sections["quorum"] = newSection(0)
+	}
+	s.Sections["quorum"].Sections["device"] = device
+	s.raise()
+}
+
+// Remove takes a node, or the quorum device, out of the definition and raises its
+// version. It reports whether it was there.
 func (s *Section) Remove(name string) bool {
+	if name == Witness && s.device() != nil {
+		delete(s.Sections["quorum"].Sections, "device")
+		s.raise()
+		return true
+	}
 	nodes := s.Sections["nodelist"].Repeated["node"]
 	if nodes[name] == nil {
 		return false
@@ -195,6 +262,16 @@ func (s *Section) Remove(name string) bool {
 	delete(nodes, name)
 	s.raise()
 	return true
+}
+
+// SetTotem writes an entry of the section totem.
+func (s *Section) SetTotem(key, value string) { s.Sections["totem"].Entries[key] = value }
+
+// SetPriority writes which link is preferred where there are several.
+func (s *Section) SetPriority(link, priority int) {
+	if i := s.Sections["totem"].Repeated["interface"][strconv.Itoa(link)]; i != nil {
+		i.Entries["knet_link_priority"] = strconv.Itoa(priority)
+	}
 }
 
 func (s *Section) raise() {
