@@ -272,7 +272,7 @@ func (w *world) collect() {
 }
 
 func (w *world) conclude(c *client, a *attempt) {
-	w.note("result", uint64(c.id), a.command.ID, a.result.Index)
+	w.note("result", uint64(c.id), a.command.ID, a.result.Index, digest(fmt.Append(nil, a.err, a.result.Err)))
 	refused := errors.Is(a.err, consensus.ErrNoQuorum) && !errors.Is(a.err, consensus.ErrUncertain) || errors.Is(a.err, tree.ErrNoSpace)
 	switch {
 	case a.err == nil:

@@ -31,7 +31,7 @@ func TestSimulatedClusterOnSQLite(t *testing.T) {
 	withBubbleRandom(t)
 	for seed := range uint64(3) {
 		dir := t.TempDir()
-		failures, _ := simulate(t, 1_000_000+seed, sound, func(m *member, into *tree.Tree) (engine, error) {
+		a := simulate(t, scenario{seed: 1_000_000 + seed, engine: func(m *member, into *tree.Tree) (engine, error) {
 			db, err := database.Open(filepath.Join(dir, fmt.Sprint(m.id)), into, database.Options{FlushEntries: 8})
 			if err != nil {
 				return nil, err
@@ -44,8 +44,8 @@ func TestSimulatedClusterOnSQLite(t *testing.T) {
 				}
 			})
 			return s, nil
-		})
-		for _, f := range failures {
+		}})
+		for _, f := range a.failures {
 			t.Errorf("seed %d: %s", 1_000_000+seed, f)
 		}
 	}

@@ -6,17 +6,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
@@ -30,18 +28,40 @@ const (
 	simHealed = 25 * time.Second
 )
 
-// simulate runs one seed and returns what is wrong, and the digest of all that
-// happened.
-func simulate(t *testing.T, seed uint64, broken mutation, engineOf func(*member, *tree.Tree) (engine, error)) (failures []string, trace string) {
+// scenario is what decides about a simulation.
+type scenario struct {
+	seed   uint64
+	broken mutation
+	engine func(*member, *tree.Tree) (engine, error) // nil: memory
+	loud   bool                                      // keep the text of the trace
+}
+
+// account is what is left of a simulation.
+type account struct {
+	failures []string
+	digest   uint64 // of all that happened
+	text     string
+	counts   counts
+}
+
+// simulate runs one seed.
+func simulate(t *testing.T, s scenario) (a account) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Duration(seed%1e9) * time.Microsecond) // see bubbleRandom
-		w := newWorld(seed, 3+int(seed%3), broken)
-		w.engine = engineOf
+		time.Sleep(time.Duration(s.seed%1e9) * time.Microsecond) // see bubbleRandom
+		w := newWorld(s.seed, 3+int(s.seed%3), s.broken)
+		w.engine = s.engine
+		if s.loud {
+			w.trace.text = &strings.Builder{}
+		}
 		w.live()
 		w.end()
-		failures, trace = w.failures, fmt.Sprintf("%x", w.trace)
+		a = account{failures: w.failures, digest: w.trace.hash.Sum64(), counts: w.counts}
+		if s.loud {
+			a.text = w.trace.text.String()
+		}
 	})
-	return failures, trace
+	return a
 }
 
 // live is the life of a cluster: it forms, works under faults, and heals.
@@ -59,7 +79,7 @@ func (w *world) live() {
 	for i := range 4 {
 		c := &client{id: i}
 		w.clients = append(w.clients, c)
-		w.work(c)
+		w.after(w.between(0, 10*time.Millisecond), func() { w.work(c) }) // never two at once
 	}
 	w.after(w.between(0, time.Second), w.disturb)
 	w.runUntil(simSetUp + simFaults)
@@ -99,9 +119,9 @@ func (w *world) operate() {
 	}
 	s := l.node.Status()
 	set := func(id uint64, role consensus.Role) {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithCancel(context.Background())
+		w.after(2*time.Second, cancel)
 		go func() {
-			defer cancel()
 			l.node.SetMember(ctx, id, role)
 		}()
 	}
@@ -129,103 +149,6 @@ func (w *world) operate() {
 	}
 }
 
-// disturb does some harm, and more a moment later.
-func (w *world) disturb() {
-	if w.quiet {
-		return
-	}
-	w.after(w.between(50*time.Millisecond, 1200*time.Millisecond), w.disturb)
-	m := w.members[1+w.random.Uint64N(uint64(len(w.members)))]
-	switch w.random.IntN(13) {
-	case 0, 1:
-		w.divide(w.random.IntN(3) == 0)
-	case 2, 3:
-		clear(w.net.cut)
-	case 4, 5:
-		w.crash(m, when(w.random.IntN(3)))
-		w.restartLater(m)
-	case 6:
-		w.halt(m)
-		w.restartLater(m)
-	case 7:
-		m.held = w.now() + w.between(100*time.Millisecond, 3*time.Second)
-	case 8:
-		w.net.lose, w.net.double = w.random.IntN(300), w.random.IntN(300)
-	case 9:
-		w.net.slow = w.between(time.Millisecond, 300*time.Millisecond)
-	case 10:
-		w.net.lose, w.net.double, w.net.slow = 0, 0, 3*time.Millisecond
-	case 11:
-		if m.run != nil && m.run.mem != nil {
-			m.run.mem.full = !m.run.mem.full
-		}
-		w.clients[w.random.IntN(len(w.clients))].clock = w.random.Int64N(1e6) - 5e5
-	case 12:
-		w.loseDisk(m)
-	}
-}
-
-func (w *world) restartLater(m *member) {
-	off := w.between(time.Millisecond, 4*time.Second)
-	if w.random.IntN(2) == 0 {
-		off /= 40
-	}
-	w.after(off, func() {
-		if m.run == nil {
-			w.boot(m)
-		} else if m.run.state != running {
-			w.boot(m) // once it has ended
-		} else if m.run.mem != nil && m.run.mem.fails != never { // nothing was appended meanwhile
-			m.run.mem.fails = never
-		}
-	})
-}
-
-// divide cuts links between two parts of the cluster, or only in one direction.
-func (w *world) divide(oneWay bool) {
-	side := map[uint64]bool{}
-	for _, id := range w.ids() {
-		side[id] = w.random.IntN(2) == 0
-	}
-	for _, a := range w.ids() {
-		for _, b := range w.ids() {
-			w.net.cut[[2]uint64{a, b}] = side[a] != side[b] && (!oneWay || side[a])
-		}
-	}
-}
-
-// loseDisk replaces the disk of a machine by an empty one. A majority of the
-// others must be able to go on without it.
-func (w *world) loseDisk(m *member) {
-	l := w.leader()
-	if w.engine != nil || l == nil || l.id == m.id || m.run == nil || m.run.state != running || len(l.node.Status().Voters) < 3 {
-		return
-	}
-	for _, other := range w.members {
-		if other.fresh {
-			return
-		}
-	}
-	w.crash(m, never)
-	m.disk, m.fresh = &plates{}, true
-	w.restartLater(m)
-}
-
-// heal ends all faults.
-func (w *world) heal() {
-	w.quiet = true
-	w.net = weather{slow: 3 * time.Millisecond, cut: map[[2]uint64]bool{}}
-	for _, id := range w.ids() {
-		m := w.members[id]
-		m.held = 0
-		if m.run == nil {
-			w.boot(m)
-		} else if m.run.mem != nil {
-			m.run.mem.fails, m.run.mem.full = never, false
-		}
-	}
-}
-
 // end checks what must hold once everything has healed, and stops all nodes.
 func (w *world) end() {
 	if len(w.failures) == 0 {
@@ -240,6 +163,7 @@ func (w *world) end() {
 		w.checkPromises()
 		w.checkHistory()
 	}
+	w.note("history", digest(fmt.Append(nil, w.history)))
 	for _, m := range w.members {
 		if m.run != nil {
 			m.run.state = dead
@@ -259,70 +183,6 @@ func (w *world) end() {
 	for _, id := range w.ids() {
 		if run := w.members[id].run; run != nil && run.closer != nil {
 			run.closer()
-		}
-	}
-}
-
-// checkConverged checks that all nodes have come to the same tree.
-func (w *world) checkConverged() {
-	l := w.leader()
-	if l == nil {
-		w.fail("no leader although everything has healed")
-		return
-	}
-	s := l.node.Status()
-	for _, id := range w.ids() {
-		run := w.members[id].run
-		if run == nil {
-			w.fail("node %d does not run", id)
-			continue
-		}
-		now := run.node.Status()
-		if now.Applied != s.Commit || !now.Quorate || w.mostVoters == 0 && !slices.Contains(s.Voters, id) {
-			w.fail("node %d stands at %+v, the leader at %+v", id, now, s)
-			continue
-		}
-		w.compare(run)
-		checkTree(w, run)
-	}
-}
-
-// checkTree checks the rules of a tree: counts, paths, one place for each guest.
-func checkTree(w *world, run *incarnation) {
-	restored, state := tree.New(), run.tree.State()
-	if err := restored.Restore(state); err != nil {
-		w.fail("node %d: %v", run.id, err)
-	} else if !reflect.DeepEqual(restored.State(), state) {
-		w.fail("node %d: counts of the tree are not those of its entries", run.id)
-	}
-}
-
-// checkPromises checks that what was acknowledged is there and what was refused
-// is not.
-func (w *world) checkPromises() {
-	for id, index := range w.acknowledged {
-		if w.applied[id] != index && w.broken != countsTwice {
-			w.fail("a change acknowledged at %d was applied at %d", index, w.applied[id])
-		}
-	}
-	for id, d := range w.refused {
-		if index := w.applied[id]; index != 0 {
-			w.fail("%v was refused and applied at %d all the same", d, index)
-		}
-	}
-}
-
-// patience is how long the checker may think about one seed, in its bubble's time
-// nothing.
-const patience = 10 * time.Second
-
-// checkHistory checks that the answers fit one order of all changes.
-func (w *world) checkHistory() {
-	for g, part := range simModel.Partition(w.history) {
-		m := simModel
-		m.Partition = nil
-		if len(part) > 0 && porcupine.CheckOperationsTimeout(m, part, patience) == porcupine.Illegal {
-			w.fail("the answers about group %d fit no order", g)
 		}
 	}
 }
@@ -359,9 +219,6 @@ func withBubbleRandom(t *testing.T) {
 func seeds(t *testing.T, usual uint64) (from, to uint64) {
 	text := os.Getenv("SEEDS")
 	if text == "" {
-		if testing.Short() {
-			usual /= 10
-		}
 		return 0, usual
 	}
 	first, last, ranged := strings.Cut(text, "-")
@@ -379,7 +236,7 @@ func seeds(t *testing.T, usual uint64) (from, to uint64) {
 // TestSimulatedClusterKeepsItsPromises runs whole clusters under virtual time.
 func TestSimulatedClusterKeepsItsPromises(t *testing.T) {
 	withBubbleRandom(t)
-	from, to := seeds(t, 200)
+	from, to := seeds(t, 1000)
 	var next atomic.Uint64
 	next.Store(from)
 	t.Run("all", func(t *testing.T) {
@@ -387,7 +244,7 @@ func TestSimulatedClusterKeepsItsPromises(t *testing.T) {
 			t.Run(fmt.Sprint("worker", worker), func(t *testing.T) {
 				t.Parallel()
 				for seed := next.Add(1) - 1; seed < to && !t.Failed(); seed = next.Add(1) - 1 {
-					report(t, seed, sound)
+					report(t, seed)
 				}
 			})
 		}
@@ -405,17 +262,71 @@ func TestSeedsThatFoundFaults(t *testing.T) {
 		{26, "an entry was applied while the disk held the one that it replaces"},
 		{90, "a lost snapshot was never sent again"},
 		{139, "a lost snapshot was never sent again"},
+		{973, "a leader without quorum did not notice that it had it again"},
 	} {
-		t.Run(fmt.Sprint(found.seed), func(t *testing.T) { report(t, found.seed, sound) })
+		t.Run(fmt.Sprint(found.seed), func(t *testing.T) { report(t, found.seed) })
 	}
 }
 
-func report(t *testing.T, seed uint64, broken mutation) {
+func report(t *testing.T, seed uint64) counts {
 	t.Helper()
-	failures, _ := simulate(t, seed, broken, nil)
-	for _, f := range failures {
+	a := simulate(t, scenario{seed: seed})
+	for _, f := range a.failures {
 		t.Errorf("seed %d: %s", seed, f)
 	}
+	return a.counts
+}
+
+// TestASeedDecidesEverything runs seeds again on one processor, and again on all
+// of them beside other work.
+func TestASeedDecidesEverything(t *testing.T) {
+	withBubbleRandom(t)
+	from, to := seeds(t, 25)
+	for seed := from; seed < to; seed++ {
+		first := simulate(t, scenario{seed: seed, loud: true})
+		for name, again := range map[string]func() account{
+			"again":            func() account { return simulate(t, scenario{seed: seed, loud: true}) },
+			"on one processor": func() account { return onOneProcessor(t, seed) },
+			"beside work":      func() account { return besideWork(t, seed) },
+		} {
+			second := again()
+			if second.digest != first.digest || second.text != first.text {
+				t.Errorf("seed %d went two ways %s: %s", seed, name, difference(first.text, second.text))
+			}
+		}
+	}
+}
+
+func onOneProcessor(t *testing.T, seed uint64) account {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	return simulate(t, scenario{seed: seed, loud: true})
+}
+
+// besideWork runs a seed while other goroutines want the processors, too.
+func besideWork(t *testing.T, seed uint64) account {
+	ctx, cancel := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	for range 2 * runtime.GOMAXPROCS(0) {
+		working.Go(func() {
+			for ctx.Err() == nil {
+				digest(make([]byte, 64<<10))
+			}
+		})
+	}
+	defer working.Wait()
+	defer cancel()
+	return simulate(t, scenario{seed: seed, loud: true})
+}
+
+// difference returns the first line in which two traces differ.
+func difference(a, b string) string {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			return fmt.Sprintf("line %d: %q or %q", i+1, x[i], y[i])
+		}
+	}
+	return fmt.Sprintf("%d or %d lines", len(x), len(y))
 }
 
 // TestTheSimulationNoticesBrokenPromises breaks them one at a time.
@@ -424,8 +335,8 @@ func TestTheSimulationNoticesBrokenPromises(t *testing.T) {
 	for broken, name := range map[mutation]string{lateSync: "late sync", countsTwice: "repeated commands", readsBehind: "stale reads"} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(300) {
-				if failures, _ := simulate(t, seed, broken, nil); len(failures) > 0 {
-					t.Logf("seed %d: %s", seed, failures[0])
+				if a := simulate(t, scenario{seed: seed, broken: broken}); len(a.failures) > 0 {
+					t.Logf("seed %d: %s", seed, a.failures[0])
 					return
 				}
 			}

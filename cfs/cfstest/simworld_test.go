@@ -3,10 +3,8 @@ package cfstest
 import (
 	"container/heap"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -32,7 +30,8 @@ type world struct {
 	begun   time.Time
 	events  events
 	step    int64
-	trace   []byte // digest of all that happened
+	trace   *trace
+	counts  counts
 	members map[uint64]*member
 	clients []*client
 	net     weather
@@ -98,6 +97,7 @@ type incarnation struct {
 	stop   context.CancelFunc
 	ticks  chan time.Time
 	out    []parcel // sent in this step
+	did    []note   // in this step
 	err    error
 	ended  bool
 	closer func()
@@ -138,7 +138,7 @@ type simEvent struct {
 func newWorld(seed uint64, size int, broken mutation) *world {
 	w := &world{
 		seed: seed, random: rand.New(rand.NewPCG(seed, 1)), broken: broken, begun: time.Now(), members: map[uint64]*member{},
-		net: weather{slow: 3 * time.Millisecond, cut: map[[2]uint64]bool{}}, trace: make([]byte, 8),
+		net: weather{slow: 3 * time.Millisecond, cut: map[[2]uint64]bool{}}, trace: newTrace(), counts: counts{},
 		acknowledged: map[uint64]uint64{}, refused: map[uint64]deed{}, entries: map[uint64]committed{},
 		applied: map[uint64]uint64{}, trees: map[uint64]uint64{}, leaders: map[uint64]uint64{}, sent: map[uint64]int{},
 	}
@@ -165,15 +165,9 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// note adds to the digest of all that happened.
+// note adds to the trace.
 func (w *world) note(what string, numbers ...uint64) {
-	h := fnv.New64a()
-	h.Write(w.trace)
-	h.Write([]byte(what))
-	for _, n := range numbers {
-		h.Write(binary.LittleEndian.AppendUint64(nil, n))
-	}
-	w.trace = h.Sum(w.trace[:0])
+	w.trace.add(w.now(), note{what, numbers})
 }
 
 // runUntil lets time pass.
@@ -203,8 +197,11 @@ func (w *world) settle() {
 func (w *world) ids() []uint64 { return slices.Sorted(maps.Keys(w.members)) }
 
 func (w *world) observe(m *member, run *incarnation) {
+	for _, did := range run.did {
+		w.trace.add(w.now(), did)
+	}
 	out := run.out
-	run.out = nil
+	run.out, run.did = nil, nil
 	if run.state != dead {
 		for _, p := range out {
 			w.post(run, p)
@@ -231,7 +228,7 @@ func (w *world) observe(m *member, run *incarnation) {
 
 // post hands a message to the network.
 func (w *world) post(run *incarnation, p parcel) {
-	w.note("message", p.from, p.to, uint64(len(p.body)))
+	w.note("message", p.from, p.to, digest(p.body))
 	if w.members[p.from].fresh {
 		return
 	}
@@ -258,7 +255,7 @@ func (w *world) post(run *incarnation, p parcel) {
 // deliver brings a message to a node, if nothing is in the way.
 func (w *world) deliver(p parcel) bool {
 	to := w.members[p.to]
-	if to == nil || to.run == nil || to.run.state == dead || to.fresh || w.net.cut[[2]uint64{p.from, p.to}] {
+	if to == nil || to.run == nil || to.run.state == dead || to.run.ended || to.fresh || w.net.cut[[2]uint64{p.from, p.to}] {
 		return false
 	}
 	if wait := to.held - w.now(); wait > 0 {
@@ -290,6 +287,7 @@ func (w *world) boot(m *member) {
 		w.fail("node %d does not start: %v", m.id, err)
 		return
 	}
+	w.note("boot", m.id)
 	run.node, err = consensus.New(consensus.Options{ID: m.id, Storage: e, Applier: watched{e, run}, Transport: run, Join: m.id > 1 || len(w.entries) > 0, Ticks: run.ticks})
 	if err != nil {
 		w.fail("node %d does not start: %v", m.id, err)
@@ -353,13 +351,12 @@ func (w *world) halt(m *member) {
 // applies compares what one node applies with what the others did.
 func (w *world) applies(run *incarnation, entries []command.Entry) {
 	for _, e := range entries {
-		h := fnv.New64a()
-		h.Write(e.Data)
-		now := committed{e.Term, h.Sum64()}
+		now := committed{e.Term, digest(e.Data)}
 		if before, ok := w.entries[e.Index]; ok && before != now {
 			w.fail("node %d applies another entry at %d than others did", run.id, e.Index)
 		}
 		w.entries[e.Index] = now
+		run.did = append(run.did, note{"apply", []uint64{run.id, e.Index, e.Term, now.digest}})
 		if id := command.IDOf(e.Data); e.Kind == command.Change && id != 0 && w.applied[id] == 0 {
 			w.applied[id] = e.Index
 		}
@@ -373,9 +370,7 @@ func (w *world) applies(run *incarnation, entries []command.Entry) {
 
 // compare checks that trees at one index are equal.
 func (w *world) compare(run *incarnation) {
-	h := fnv.New64a()
-	h.Write(run.tree.State().Marshal())
-	index, sum := run.tree.Index(), h.Sum64()
+	index, sum := run.tree.Index(), digest(run.tree.State().Marshal())
 	if before, ok := w.trees[index]; ok && before != sum {
 		w.fail("node %d has another tree at %d than others had", run.id, index)
 	}

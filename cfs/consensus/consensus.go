@@ -271,9 +271,20 @@ func (n *Node) await(ctx context.Context, p *proposal) (tree.Result, error) {
 	case o := <-p.done:
 		return o.result, o.err
 	case <-ctx.Done():
-		return tree.Result{}, ctx.Err()
+		return p.outcomeOr(ctx.Err())
 	case <-n.stopped:
-		return tree.Result{}, ErrStopped
+		return p.outcomeOr(ErrStopped)
+	}
+}
+
+// outcomeOr returns the result of a proposal that is no longer waited for, if there
+// is one all the same: what was carried out just before the end is acknowledged.
+func (p *proposal) outcomeOr(err error) (tree.Result, error) {
+	select {
+	case o := <-p.done:
+		return o.result, o.err
+	default:
+		return tree.Result{}, err
 	}
 }
 

@@ -38,12 +38,20 @@ func (n *Node) listen() {
 	if n.leads() {
 		n.silent = n.majoritySilent()
 	}
-	if n.quorate() {
-		return
+	// A leader may lose sight of its majority for a moment, as a new one does whose
+	// voters were cut off until now, and has nothing to apply that would show its
+	// return.
+	quorate := n.quorate()
+	if s := n.status.Load(); s.Quorate != quorate {
+		n.publishStatus(s.Applied)
+		if quorate {
+			n.log.Info("quorum regained")
+		} else {
+			n.log.Warn("quorum lost")
+		}
 	}
-	if n.status.Load().Quorate {
-		n.publishStatus(n.status.Load().Applied)
-		n.log.Warn("quorum lost")
+	if quorate {
+		return
 	}
 	n.abandon()
 }

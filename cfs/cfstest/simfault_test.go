@@ -1,0 +1,102 @@
+package cfstest
+
+import (
+	"time"
+)
+
+// disturb does some harm, and more a moment later.
+func (w *world) disturb() {
+	if w.quiet {
+		return
+	}
+	w.after(w.between(50*time.Millisecond, 1200*time.Millisecond), w.disturb)
+	m := w.members[1+w.random.Uint64N(uint64(len(w.members)))]
+	switch w.random.IntN(13) {
+	case 0, 1:
+		w.divide(w.random.IntN(3) == 0)
+	case 2, 3:
+		clear(w.net.cut)
+	case 4, 5:
+		w.crash(m, when(w.random.IntN(3)))
+		w.restartLater(m)
+	case 6:
+		w.halt(m)
+		w.restartLater(m)
+	case 7:
+		m.held = w.now() + w.between(100*time.Millisecond, 3*time.Second)
+	case 8:
+		w.net.lose, w.net.double = w.random.IntN(300), w.random.IntN(300)
+	case 9:
+		w.net.slow = w.between(time.Millisecond, 300*time.Millisecond)
+	case 10:
+		w.net.lose, w.net.double, w.net.slow = 0, 0, 3*time.Millisecond
+	case 11:
+		if m.run != nil && m.run.mem != nil {
+			m.run.mem.full = !m.run.mem.full
+		}
+		w.clients[w.random.IntN(len(w.clients))].clock = w.random.Int64N(1e6) - 5e5
+	case 12:
+		w.loseDisk(m)
+	}
+}
+
+func (w *world) restartLater(m *member) {
+	off := w.between(time.Millisecond, 4*time.Second)
+	if w.random.IntN(2) == 0 {
+		off /= 40
+	}
+	w.after(off, func() {
+		if m.run == nil {
+			w.boot(m)
+		} else if m.run.state != running {
+			w.boot(m) // once it has ended
+		} else if m.run.mem != nil && m.run.mem.fails != never { // nothing was appended meanwhile
+			m.run.mem.fails = never
+		}
+	})
+}
+
+// divide cuts links between two parts of the cluster, or only in one direction.
+func (w *world) divide(oneWay bool) {
+	side := map[uint64]bool{}
+	for _, id := range w.ids() {
+		side[id] = w.random.IntN(2) == 0
+	}
+	for _, a := range w.ids() {
+		for _, b := range w.ids() {
+			w.net.cut[[2]uint64{a, b}] = side[a] != side[b] && (!oneWay || side[a])
+		}
+	}
+}
+
+// loseDisk replaces the disk of a machine by an empty one. A majority of the
+// others must be able to go on without it.
+func (w *world) loseDisk(m *member) {
+	l := w.leader()
+	if w.engine != nil || l == nil || l.id == m.id || m.run == nil || m.run.state != running || len(l.node.Status().Voters) < 3 {
+		return
+	}
+	for _, other := range w.members {
+		if other.fresh {
+			return
+		}
+	}
+	w.crash(m, never)
+	m.disk, m.fresh = &plates{}, true
+	w.restartLater(m)
+}
+
+// heal ends all faults.
+func (w *world) heal() {
+	w.quiet = true
+	w.net = weather{slow: 3 * time.Millisecond, cut: map[[2]uint64]bool{}}
+	for _, id := range w.ids() {
+		m := w.members[id]
+		m.held = 0
+		if m.run == nil {
+			w.boot(m)
+		} else if m.run.mem != nil {
+			m.run.mem.fails, m.run.mem.full = never, false
+		}
+	}
+}
