@@ -25,11 +25,32 @@ func three(t *testing.T) (w *Network, nodes []*Node) {
 	must(t, nodes[0].Save(t.Context(), "before", []byte("the others came")))
 	for _, role := range []consensus.Role{consensus.Learner, consensus.Voter} {
 		for id := uint64(2); id <= 3; id++ {
-			must(t, nodes[0].Consensus.SetMember(within(t, 10*time.Second), id, role))
+			setMember(t, nodes, id, role)
 		}
 	}
 	together(t, nodes)
 	return w, nodes
+}
+
+// setMember lets whoever leads change the members.
+func setMember(t *testing.T, nodes []*Node, id uint64, role consensus.Role) {
+	t.Helper()
+	ctx := within(t, 60*time.Second)
+	for {
+		err := consensus.ErrNotLeader
+		for _, n := range nodes {
+			if s := n.Consensus.Status(); s.Leader == s.ID {
+				err = n.Consensus.SetMember(ctx, s, id, role)
+			}
+		}
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("node %d: %v", id, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func within(t *testing.T, d time.Duration) context.Context {

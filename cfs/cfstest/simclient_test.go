@@ -11,6 +11,7 @@ import (
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
+	"etcpve/cfs/layout"
 	"etcpve/cfs/tree"
 )
 
@@ -26,10 +27,12 @@ const (
 	actRenameNew
 	actLock
 	actUnlock
+	actRenew
 	actExpire
+	actTooBig
 )
 
-var actNames = [...]string{"read", "write", "create", "remove", "rename", "rename to a new name", "lock", "unlock", "expire"}
+var actNames = [...]string{"read", "write", "create", "remove", "rename", "rename to a new name", "lock", "unlock", "renew", "expire", "write too much"}
 
 // places is how many paths belong together: what happens to one may depend on the others.
 const places = 3
@@ -58,11 +61,19 @@ func simDirs() []string {
 }
 
 // cells is what is at the places of a group: 0 nothing, else the number of the
-// write, or the inode of the lock.
-type cells [places]uint64
+// write. Of a lock it is the inode, the version, the holder and the time.
+type cells [4]uint64
 
-// someInode stands for a lock whose inode nobody was told.
-const someInode = math.MaxUint64
+// The cells of a lock.
+const (
+	lockInode = iota
+	lockVersion
+	lockHolder
+	lockTime
+)
+
+// mark is what the tree has put on a lock when it carried a command out.
+type mark struct{ inode, version uint64 }
 
 // deed is an operation of a client, the input of the model.
 type deed struct {
@@ -70,6 +81,10 @@ type deed struct {
 	group    int
 	from, to int
 	value    uint64 // number of the write, or the version of the lock to expire
+	command  uint64
+	writer   uint64
+	time     uint64 // by the clock of the writer's node
+	mark     mark   // known once the history is complete
 }
 
 func (d deed) String() string {
@@ -80,14 +95,16 @@ func (d deed) String() string {
 type answer struct {
 	unknown bool
 	err     error
-	inode   uint64
 	seen    cells
 }
 
 // after returns what a deed leaves behind, and why it is refused.
-func (d deed) after(s cells, inode uint64) (cells, error) {
+func (d deed) after(s cells) (cells, error) {
+	if d.group == lockGroup {
+		return d.afterLock(s)
+	}
 	elsewhere := func(moving int) bool {
-		for i, v := range s {
+		for i, v := range s[:places] {
 			if d.group == guestGroup && v != 0 && i != d.from && i != d.to && i != moving {
 				return true
 			}
@@ -95,6 +112,8 @@ func (d deed) after(s cells, inode uint64) (cells, error) {
 		return false
 	}
 	switch d.act {
+	case actTooBig:
+		return s, tree.ErrTooBig
 	case actWrite, actCreate:
 		d.to = d.from
 		if d.act == actCreate && s[d.from] != 0 || elsewhere(-1) {
@@ -116,21 +135,27 @@ func (d deed) after(s cells, inode uint64) (cells, error) {
 			return s, tree.ErrExist
 		}
 		s[d.to], s[d.from] = s[d.from], 0
-	case actLock:
-		if s[0] != 0 {
-			return s, tree.ErrExist
-		}
-		s[0] = inode
-	case actUnlock, actExpire:
-		switch {
-		case s[0] == 0:
-			return s, tree.ErrNotExist
-		case d.act == actExpire && s[0] != d.value && s[0] != someInode:
-			return s, tree.ErrAccess
-		}
-		s[0] = 0
 	}
 	return s, nil
+}
+
+func (d deed) afterLock(s cells) (cells, error) {
+	free := s[lockInode] == 0
+	switch {
+	case d.act == actLock && !free:
+		return s, tree.ErrExist
+	case d.act == actLock:
+		return cells{d.mark.inode, d.mark.version, d.writer, d.time}, nil
+	case free:
+		return s, tree.ErrNotExist
+	case d.act == actRenew && (s[lockHolder] != d.writer || d.time < s[lockTime]):
+		return s, tree.ErrAccess
+	case d.act == actRenew:
+		return cells{s[lockInode], d.mark.version, d.writer, d.time}, nil
+	case d.act == actExpire && s[lockVersion] != d.value:
+		return s, tree.ErrAccess
+	}
+	return cells{}, nil
 }
 
 // simModel is how one group behaves if there were a single tree.
@@ -147,21 +172,10 @@ var simModel = porcupine.Model{
 	Step: func(state, input, output any) (bool, any) {
 		s, d, a := state.(cells), input.(deed), output.(answer)
 		if d.act == actRead {
-			same := a.seen == s || d.group == lockGroup && s[0] == someInode && a.seen[0] != 0
-			return same, s
+			return a.seen == s, s
 		}
-		inode := a.inode
-		if a.unknown {
-			inode = someInode
-		}
-		next, refusal := d.after(s, inode)
-		if a.unknown {
-			return true, next
-		}
-		if d.act == actExpire && s[0] == someInode && errors.Is(a.err, tree.ErrAccess) {
-			return true, s
-		}
-		return a.err == refusal, next
+		next, refusal := d.after(s)
+		return a.unknown || a.err == refusal, next
 	},
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%v -> %+v", input, output) },
 }
@@ -194,13 +208,16 @@ func (w *world) invent(c *client) deed {
 	d := deed{group: w.random.IntN(groups), from: w.random.IntN(places), to: w.random.IntN(places), value: w.deeds}
 	if d.group == lockGroup {
 		d.from, d.to = 0, 0
-		d.act = []act{actRead, actLock, actLock, actUnlock, actExpire}[w.random.IntN(5)]
+		d.act = []act{actRead, actLock, actLock, actUnlock, actRenew, actRenew, actExpire}[w.random.IntN(7)]
 		if d.act == actExpire {
 			d.value = max(1, c.locked)
 		}
 		return d
 	}
 	d.act = []act{actRead, actRead, actWrite, actWrite, actWrite, actCreate, actRemove, actRename, actRenameNew}[w.random.IntN(9)]
+	if d.act == actWrite && w.random.IntN(50) == 0 {
+		d.act = actTooBig
+	}
 	return d
 }
 
@@ -214,6 +231,10 @@ func (w *world) order(c *client, d deed) *command.Command {
 	case actWrite, actCreate:
 		o.Op, o.Exclusive = command.Write, d.act == actCreate
 		o.Data = fmt.Appendf(nil, "%d %s", d.value, make([]byte, []int{0, 100, 3000}[w.random.IntN(3)]))
+	case actTooBig:
+		o.Op, o.Data = command.Write, make([]byte, layout.MaxFile+1)
+	case actRenew:
+		o.Op = command.Touch
 	case actRemove:
 		o.Op = command.Remove
 	case actRename, actRenameNew:
@@ -236,7 +257,9 @@ func (w *world) begin(c *client) {
 		return
 	}
 	d := w.invent(c)
-	c.busy = &attempt{deed: d, command: w.order(c, d), called: w.step}
+	o := w.order(c, d)
+	d.command, d.writer, d.time = o.ID, uint64(o.Writer), uint64(o.Time)
+	c.busy = &attempt{deed: d, command: o, called: w.step}
 	w.propose(c, run)
 }
 
@@ -274,17 +297,23 @@ func (w *world) collect() {
 func (w *world) conclude(c *client, a *attempt) {
 	w.note("result", uint64(c.id), a.command.ID, a.result.Index, digest(fmt.Append(nil, a.err, a.result.Err)))
 	refused := errors.Is(a.err, consensus.ErrNoQuorum) && !errors.Is(a.err, consensus.ErrUncertain) || errors.Is(a.err, tree.ErrNoSpace)
+	if w.broken == deniesUncertain && errors.Is(a.err, consensus.ErrUncertain) {
+		refused = true
+	}
 	switch {
 	case a.err == nil:
 		c.busy = nil
 		w.answered(c, a)
 	case refused && a.tries == 1:
 		c.busy = nil
+		w.count("refused without effect")
 		w.refused[a.command.ID] = a.deed
 	case w.random.IntN(5) > 0 && a.tries < 6:
+		w.count("proposed again")
 		a.ended = false // until the next attempt
 		w.retry(c, a)
 	default:
+		w.count("result never known")
 		c.busy = nil
 		w.uncertain(c, a)
 	}
@@ -308,7 +337,7 @@ func (w *world) uncertain(c *client, a *attempt) {
 }
 
 func (w *world) answered(c *client, a *attempt) {
-	out := answer{err: a.result.Err, inode: a.result.Inode}
+	out := answer{err: a.result.Err}
 	if t := a.run.tree; a.run.state == running {
 		if a.result.Index > t.Index() {
 			w.fail("node %d answers %v at %d and shows its tree at %d", a.run.id, a.deed, a.result.Index, t.Index())
@@ -332,8 +361,7 @@ func (w *world) answered(c *client, a *attempt) {
 func look(t *tree.Tree, group int) (s cells) {
 	for i := range places {
 		if e, ok := t.Lookup(placePath(group, i)); ok && e.Dir {
-			s[i] = e.Inode
-			break
+			return cells{e.Inode, e.Version, uint64(e.Writer), uint64(e.Mtime)}
 		} else if ok {
 			fmt.Sscan(string(e.Data), &s[i])
 		}

@@ -7,20 +7,31 @@ import (
 	"slices"
 
 	"etcpve/cfs/command"
+	"etcpve/cfs/layout"
 	"etcpve/cfs/tree"
 )
 
 // errPower is what a node sees of the moment in which its power fails.
 var errPower = errors.New("power failed")
 
+// errFull is what a node sees of a disk that has no room left in the middle of an
+// append. What it has written is unknown until somebody looks.
+var errFull = errors.New("no space left on device")
+
 // A mutation breaks one promise on purpose, to show that its absence is noticed.
 type mutation uint8
 
 const (
-	sound       mutation = iota
-	lateSync             // an append is durable only after the next one
-	countsTwice          // the tree does not know repeated commands
-	readsBehind          // a read does not wait for what was committed before it
+	sound           mutation = iota
+	lateSync                 // an append is durable only after the next one
+	countsTwice              // the tree does not know repeated commands
+	readsBehind              // a read does not wait for what was committed before it
+	disordered               // one node applies what it gets together in reverse
+	forgetsWrites            // some writes are acknowledged and not carried out
+	locksTwice               // a lock that is held is given away once more
+	expiresRenewed           // a lock expires although it was renewed meanwhile
+	guestsTwice              // a guest may be configured in a second place
+	deniesUncertain          // a change whose result is unknown counts as refused
 )
 
 // plates is what survives when the power fails.
@@ -40,11 +51,13 @@ const (
 	never when = iota
 	beforeAppend
 	afterAppend
+	fullAppend // no power failure, but as final
 )
 
 // memory is a database whose disk is plates: an append is durable at once, what
 // was applied is so only after a flush, which comes whenever it likes.
 type memory struct {
+	id      uint64
 	disk    *plates
 	kept    plates // as the running node sees it
 	tree    *tree.Tree
@@ -83,6 +96,11 @@ func (m *memory) Append(hard command.HardState, entries []command.Entry) error {
 	if m.gone {
 		return errPower
 	}
+	full := m.fails == fullAppend
+	if full && m.random.IntN(2) == 0 {
+		m.gone = true
+		return errFull
+	}
 	if m.broken == lateSync {
 		m.sync()
 	}
@@ -97,7 +115,11 @@ func (m *memory) Append(hard command.HardState, entries []command.Entry) error {
 	if m.broken != lateSync {
 		m.sync()
 	}
-	if m.fails == afterAppend {
+	switch {
+	case full:
+		m.gone = true
+		return errFull
+	case m.fails == afterAppend:
 		m.gone = true
 		return errPower
 	}
@@ -165,21 +187,16 @@ func (m *memory) Apply(entries []command.Entry, members []byte) (results []tree.
 		return nil, nil, errPower
 	}
 	x := m.tree.Begin()
-	for _, e := range entries {
-		if e.Kind != command.Change || len(e.Data) == 0 {
-			x.Skip(e.Index)
-			results = append(results, tree.Result{Index: e.Index})
-			continue
+	results = make([]tree.Result, len(entries))
+	for i := range entries {
+		if m.broken == disordered && m.id == 2 {
+			i = len(entries) - 1 - i
 		}
-		c, err := command.Unmarshal(e.Data)
+		r, effects, err := m.carryOut(x, entries[i])
 		if err != nil {
 			return nil, nil, err
 		}
-		if m.broken == countsTwice {
-			c.ID = 0
-		}
-		r, effects := x.Apply(e.Index, c)
-		results, changes = append(results, r), append(changes, effects...)
+		results[i], changes = r, append(changes, effects...)
 	}
 	x.Publish()
 	last := entries[len(entries)-1]
@@ -189,6 +206,36 @@ func (m *memory) Apply(entries []command.Entry, members []byte) (results []tree.
 	}
 	m.flushSometimes(8)
 	return results, changes, nil
+}
+
+// carryOut applies one entry.
+func (m *memory) carryOut(x *tree.Txn, e command.Entry) (tree.Result, []tree.Change, error) {
+	if e.Kind != command.Change || len(e.Data) == 0 {
+		x.Skip(e.Index)
+		return tree.Result{Index: e.Index}, nil, nil
+	}
+	c, err := command.Unmarshal(e.Data)
+	if err != nil {
+		return tree.Result{}, nil, err
+	}
+	switch {
+	case m.broken == countsTwice:
+		c.ID = 0
+	case m.broken == forgetsWrites && c.Op == command.Write && c.ID%16 == 1:
+		x.Skip(e.Index)
+		return tree.Result{Index: e.Index}, nil, nil
+	case m.broken == expiresRenewed && c.Op == command.Unlock:
+		if lock, ok := m.tree.Lookup(c.Path); ok {
+			c.Expect = lock.Version
+		}
+	}
+	r, effects := x.Apply(e.Index, c)
+	if _, guest := layout.GuestOf(c.Path); m.broken == locksTwice && c.Op == command.Mkdir || m.broken == guestsTwice && guest {
+		if errors.Is(r.Err, tree.ErrExist) {
+			r.Err = nil
+		}
+	}
+	return r, effects, nil
 }
 
 func (m *memory) Bootstrap(members []byte) error {

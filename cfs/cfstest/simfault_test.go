@@ -11,7 +11,7 @@ func (w *world) disturb() {
 	}
 	w.after(w.between(50*time.Millisecond, 1200*time.Millisecond), w.disturb)
 	m := w.members[1+w.random.Uint64N(uint64(len(w.members)))]
-	switch w.random.IntN(13) {
+	switch w.random.IntN(15) {
 	case 0, 1:
 		w.divide(w.random.IntN(3) == 0)
 	case 2, 3:
@@ -23,6 +23,7 @@ func (w *world) disturb() {
 		w.halt(m)
 		w.restartLater(m)
 	case 7:
+		w.count("node stopped for a moment")
 		m.held = w.now() + w.between(100*time.Millisecond, 3*time.Second)
 	case 8:
 		w.net.lose, w.net.double = w.random.IntN(300), w.random.IntN(300)
@@ -32,11 +33,30 @@ func (w *world) disturb() {
 		w.net.lose, w.net.double, w.net.slow = 0, 0, 3*time.Millisecond
 	case 11:
 		if m.run != nil && m.run.mem != nil {
+			w.count("disk full")
 			m.run.mem.full = !m.run.mem.full
 		}
-		w.clients[w.random.IntN(len(w.clients))].clock = w.random.Int64N(1e6) - 5e5
 	case 12:
 		w.loseDisk(m)
+	case 13:
+		w.count("clock set")
+		w.clients[w.random.IntN(len(w.clients))].clock = w.random.Int64N(1e6) - 5e5
+	case 14:
+		w.rareHarm(m)
+	}
+}
+
+// rareHarm ends nodes.
+func (w *world) rareHarm(m *member) {
+	if w.random.IntN(3) > 0 {
+		w.crash(m, fullAppend)
+		w.restartLater(m)
+		return
+	}
+	w.count("all nodes without power")
+	for _, id := range w.ids() {
+		w.crash(w.members[id], never)
+		w.restartLater(w.members[id])
 	}
 }
 
@@ -82,6 +102,7 @@ func (w *world) loseDisk(m *member) {
 		}
 	}
 	w.crash(m, never)
+	w.count("disk lost")
 	m.disk, m.fresh = &plates{}, true
 	w.restartLater(m)
 }

@@ -28,6 +28,9 @@ const (
 	simHealed = 25 * time.Second
 )
 
+// simSizes are the sizes of the clusters of successive seeds.
+var simSizes = []int{3, 4, 5, 3, 2, 5, 3, 7}
+
 // scenario is what decides about a simulation.
 type scenario struct {
 	seed   uint64
@@ -49,7 +52,7 @@ func simulate(t *testing.T, s scenario) (a account) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Duration(s.seed%1e9) * time.Microsecond) // see bubbleRandom
-		w := newWorld(s.seed, 3+int(s.seed%3), s.broken)
+		w := newWorld(s.seed, simSizes[s.seed%uint64(len(simSizes))], s.broken)
 		w.engine = s.engine
 		if s.loud {
 			w.trace.text = &strings.Builder{}
@@ -84,7 +87,9 @@ func (w *world) live() {
 	w.after(w.between(0, time.Second), w.disturb)
 	w.runUntil(simSetUp + simFaults)
 	w.heal()
-	w.runUntil(simSetUp + simFaults + simHealed)
+	for end := w.now() + simHealed; w.now() < end && len(w.failures) == 0 && !w.converged(); {
+		w.runUntil(w.now() + time.Second)
+	}
 }
 
 // furnish makes the directories that the clients work in.
@@ -122,7 +127,7 @@ func (w *world) operate() {
 		ctx, cancel := context.WithCancel(context.Background())
 		w.after(2*time.Second, cancel)
 		go func() {
-			l.node.SetMember(ctx, id, role)
+			l.node.SetMember(ctx, s, id, role)
 		}()
 	}
 	for _, id := range w.ids() {
@@ -233,36 +238,49 @@ func seeds(t *testing.T, usual uint64) (from, to uint64) {
 	return from, to
 }
 
-// TestSimulatedClusterKeepsItsPromises runs whole clusters under virtual time.
+// TestSimulatedClusterKeepsItsPromises runs whole clusters under virtual time, and
+// checks that there was harm of every kind.
 func TestSimulatedClusterKeepsItsPromises(t *testing.T) {
 	withBubbleRandom(t)
 	from, to := seeds(t, 1000)
 	var next atomic.Uint64
 	next.Store(from)
+	var mu sync.Mutex // guards harm
+	harm := counts{}
 	t.Run("all", func(t *testing.T) {
 		for worker := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint("worker", worker), func(t *testing.T) {
 				t.Parallel()
 				for seed := next.Add(1) - 1; seed < to && !t.Failed(); seed = next.Add(1) - 1 {
-					report(t, seed)
+					c := report(t, seed)
+					mu.Lock()
+					harm.add(c)
+					mu.Unlock()
 				}
 			})
 		}
 	})
+	for _, what := range simFaultNames {
+		t.Logf("%8d %s", harm[what], what)
+		if harm[what] == 0 && to-from >= 100 {
+			t.Errorf("never: %s", what)
+		}
+	}
 }
 
-// TestSeedsThatFoundFaults repeats what was found once.
+// TestSeedsThatFoundFaults repeats what was found once. Whoever changes what a seed
+// means takes the fault back for a moment and looks for seeds that find it again.
 func TestSeedsThatFoundFaults(t *testing.T) {
 	withBubbleRandom(t)
 	for _, found := range []struct {
 		seed  uint64
 		fault string
 	}{
-		{5, "an entry was applied while the disk held the one that it replaces"},
-		{26, "an entry was applied while the disk held the one that it replaces"},
-		{90, "a lost snapshot was never sent again"},
-		{139, "a lost snapshot was never sent again"},
-		{973, "a leader without quorum did not notice that it had it again"},
+		{37, "an entry was applied while the disk held the one that it replaces"},
+		{38, "an entry was applied while the disk held the one that it replaces"},
+		{89, "a lost snapshot was never sent again"},
+		{152, "a lost snapshot was never sent again"},
+		{505, "a leader took its own vote, and the others never learnt that it had"},
 	} {
 		t.Run(fmt.Sprint(found.seed), func(t *testing.T) { report(t, found.seed) })
 	}
@@ -332,12 +350,29 @@ func difference(a, b string) string {
 // TestTheSimulationNoticesBrokenPromises breaks them one at a time.
 func TestTheSimulationNoticesBrokenPromises(t *testing.T) {
 	withBubbleRandom(t)
-	for broken, name := range map[mutation]string{lateSync: "late sync", countsTwice: "repeated commands", readsBehind: "stale reads"} {
-		t.Run(name, func(t *testing.T) {
+	for _, lie := range []struct {
+		name   string
+		broken mutation
+		notice string
+	}{
+		{"late sync", lateSync, ""},
+		{"repeated commands", countsTwice, ""},
+		{"stale reads", readsBehind, "fit no order"},
+		{"one node in disorder", disordered, "another tree"},
+		{"writes forgotten", forgetsWrites, "fit no order"},
+		{"locks given away twice", locksTwice, fmt.Sprintf("group %d fit no order", lockGroup)},
+		{"renewed locks expire", expiresRenewed, fmt.Sprintf("group %d fit no order", lockGroup)},
+		{"guests in two places", guestsTwice, fmt.Sprintf("group %d fit no order", guestGroup)},
+		{"uncertain changes denied", deniesUncertain, "was refused and applied"},
+	} {
+		t.Run(lie.name, func(t *testing.T) {
+			t.Parallel()
 			for seed := range uint64(300) {
-				if a := simulate(t, scenario{seed: seed, broken: broken}); len(a.failures) > 0 {
-					t.Logf("seed %d: %s", seed, a.failures[0])
-					return
+				for _, f := range simulate(t, scenario{seed: seed, broken: lie.broken}).failures {
+					if strings.Contains(f, lie.notice) {
+						t.Logf("seed %d: %s", seed, f)
+						return
+					}
 				}
 			}
 			t.Error("nobody noticed")

@@ -33,12 +33,15 @@ type world struct {
 	trace   *trace
 	counts  counts
 	members map[uint64]*member
+	sorted  []uint64 // ids of the members
 	clients []*client
 	net     weather
 	quiet   bool // the faults are over
 
 	mostVoters int            // 0: all
 	sent       map[uint64]int // bytes, by sender
+	posted     uint64         // number of messages so far
+	latest     map[[2]uint64]uint64
 
 	engine func(*member, *tree.Tree) (engine, error) // nil: memory
 
@@ -48,8 +51,10 @@ type world struct {
 	refused      map[uint64]deed
 	entries      map[uint64]committed // index → what every node applied there
 	applied      map[uint64]uint64    // command → index of its first entry
+	marks        map[uint64]mark      // command → what it put on a lock
 	trees        map[uint64]uint64    // index → digest of the tree
 	leaders      map[uint64]uint64    // term → leader
+	newest       uint64               // term of a leader
 	failures     []string
 }
 
@@ -72,6 +77,7 @@ type weather struct {
 type member struct {
 	id    uint64
 	disk  *plates
+	known uint64       // index that its last run had applied
 	run   *incarnation // nil: without power
 	fresh bool         // has lost its disk and stays silent
 	held  time.Duration
@@ -100,18 +106,22 @@ type incarnation struct {
 	did    []note   // in this step
 	err    error
 	ended  bool
+	led    bool // when it was asked to stop
 	closer func()
+
+	voters, learners []uint64 // as it has shown them
 }
 
 // parcel is a message on its way.
 type parcel struct {
 	from, to uint64
 	body     []byte
+	number   uint64 // rises on each way
 }
 
 // Send implements consensus.Transport.
 func (r *incarnation) Send(to uint64, message []byte) {
-	r.out = append(r.out, parcel{r.id, to, message})
+	r.out = append(r.out, parcel{from: r.id, to: to, body: message})
 }
 
 // watched shows the world what a node applies.
@@ -124,8 +134,24 @@ func (a watched) Apply(entries []command.Entry, members []byte) ([]tree.Result, 
 	results, changes, err := a.engine.Apply(entries, members)
 	if err == nil {
 		a.run.w.applies(a.run, entries)
+		for _, c := range changes {
+			if _, marked := a.run.w.marks[c.ID]; !marked && c.Path == placePath(lockGroup, 0) {
+				a.run.w.marks[c.ID] = mark{c.Inode, c.Version}
+			}
+		}
 	}
 	return results, changes, err
+}
+
+func (a watched) Install(s command.Snapshot) error {
+	was := a.run.tree.Index()
+	err := a.engine.Install(s)
+	if err == nil && was > 0 {
+		a.run.w.count("tree sent to a node that was far behind")
+	} else if err == nil {
+		a.run.w.count("tree sent to a new node")
+	}
+	return err
 }
 
 // simEvent is something that will happen.
@@ -140,7 +166,7 @@ func newWorld(seed uint64, size int, broken mutation) *world {
 		seed: seed, random: rand.New(rand.NewPCG(seed, 1)), broken: broken, begun: time.Now(), members: map[uint64]*member{},
 		net: weather{slow: 3 * time.Millisecond, cut: map[[2]uint64]bool{}}, trace: newTrace(), counts: counts{},
 		acknowledged: map[uint64]uint64{}, refused: map[uint64]deed{}, entries: map[uint64]committed{},
-		applied: map[uint64]uint64{}, trees: map[uint64]uint64{}, leaders: map[uint64]uint64{}, sent: map[uint64]int{},
+		applied: map[uint64]uint64{}, marks: map[uint64]mark{}, trees: map[uint64]uint64{}, leaders: map[uint64]uint64{}, sent: map[uint64]int{}, latest: map[[2]uint64]uint64{},
 	}
 	for id := uint64(1); id <= uint64(size); id++ {
 		w.members[id] = &member{id: id, disk: &plates{}}
@@ -194,7 +220,12 @@ func (w *world) settle() {
 	w.collect()
 }
 
-func (w *world) ids() []uint64 { return slices.Sorted(maps.Keys(w.members)) }
+func (w *world) ids() []uint64 {
+	if len(w.sorted) != len(w.members) {
+		w.sorted = slices.Sorted(maps.Keys(w.members))
+	}
+	return w.sorted
+}
 
 func (w *world) observe(m *member, run *incarnation) {
 	for _, did := range run.did {
@@ -211,14 +242,27 @@ func (w *world) observe(m *member, run *incarnation) {
 		if other, ok := w.leaders[s.Term]; ok && other != run.id {
 			w.fail("term %d has two leaders, %d and %d", s.Term, other, run.id)
 		}
-		w.leaders[s.Term] = run.id
+		if w.leaders[s.Term] == 0 {
+			w.count("leader elected")
+		}
+		w.leaders[s.Term], w.newest = run.id, max(w.newest, s.Term)
+		w.countMembers(run, s)
 	}
 	if !run.ended {
 		return
 	}
-	if run.err != nil && run.state == running && !errors.Is(run.err, errPower) {
+	if s := run.node.Status(); run.state == leaving && run.led && s.Leader != run.id && s.Leader != 0 {
+		w.count("leadership handed over")
+	}
+	if run.err != nil && run.state == running && !errors.Is(run.err, errPower) && !errors.Is(run.err, errFull) {
 		w.fail("node %d ended: %v", m.id, run.err)
 	}
+	if errors.Is(run.err, errPower) && run.mem != nil {
+		w.count([]string{"", "power failed before a sync", "power failed after a sync"}[run.mem.fails])
+	} else if errors.Is(run.err, errFull) {
+		w.count("disk full in a sync")
+	}
+	m.known = run.tree.Index()
 	run.state = dead
 	if run.closer != nil {
 		run.closer()
@@ -241,7 +285,13 @@ func (w *world) post(run *incarnation, p parcel) {
 	copies := 1
 	if w.random.IntN(1000) < w.net.double {
 		copies = 2
+		w.count("message doubled")
 	}
+	if lost {
+		w.count("message lost")
+	}
+	w.posted++
+	p.number = w.posted
 	for range copies {
 		w.after(w.between(100*time.Microsecond, w.net.slow), func() {
 			arrived := !lost && w.deliver(p)
@@ -254,14 +304,27 @@ func (w *world) post(run *incarnation, p parcel) {
 
 // deliver brings a message to a node, if nothing is in the way.
 func (w *world) deliver(p parcel) bool {
-	to := w.members[p.to]
-	if to == nil || to.run == nil || to.run.state == dead || to.run.ended || to.fresh || w.net.cut[[2]uint64{p.from, p.to}] {
+	to, way := w.members[p.to], [2]uint64{p.from, p.to}
+	if to == nil || to.run == nil || to.run.state == dead || to.run.ended || to.fresh {
+		return false
+	}
+	if w.net.cut[way] {
+		if w.net.cut[[2]uint64{p.to, p.from}] {
+			w.count("message cut off")
+		} else {
+			w.count("message cut off one way")
+		}
 		return false
 	}
 	if wait := to.held - w.now(); wait > 0 {
+		w.count("message held up")
 		w.after(wait+w.between(0, time.Millisecond), func() { w.deliver(p) })
 		return true
 	}
+	if p.number < w.latest[way] {
+		w.count("message overtaken")
+	}
+	w.latest[way] = max(w.latest[way], p.number)
 	return to.run.node.Step(context.Background(), p.body) == nil
 }
 
@@ -282,13 +345,19 @@ func (w *world) boot(m *member) {
 	} else {
 		run.mem, err = newMemory(m.disk, run.tree, rand.New(rand.NewPCG(w.random.Uint64(), 2)), w.broken)
 		e = run.mem
+		if run.mem != nil {
+			run.mem.id = m.id
+		}
+		if m.disk.applied.Index < m.known && m.disk.last() >= m.known {
+			w.count("tree lost and replayed from the log")
+		}
 	}
 	if err != nil {
 		w.fail("node %d does not start: %v", m.id, err)
 		return
 	}
 	w.note("boot", m.id)
-	run.node, err = consensus.New(consensus.Options{ID: m.id, Storage: e, Applier: watched{e, run}, Transport: run, Join: m.id > 1 || len(w.entries) > 0, Ticks: run.ticks})
+	run.node, err = consensus.New(consensus.Options{ID: m.id, Storage: e, Applier: watched{e, run}, Transport: run, Join: m.id > 1 || len(w.entries) > 0, Ticks: run.ticks, Log: w.logOf(m.id)})
 	if err != nil {
 		w.fail("node %d does not start: %v", m.id, err)
 		return
@@ -332,6 +401,9 @@ func (w *world) crash(m *member, at when) {
 		run.mem.fails = at
 		return
 	}
+	w.count("power failed")
+	w.note("crash", m.id)
+	m.known = run.tree.Index()
 	run.state = dead
 	run.stop()
 	if run.mem != nil {
@@ -343,6 +415,7 @@ func (w *world) crash(m *member, at when) {
 // halt asks a daemon to stop.
 func (w *world) halt(m *member) {
 	if run := m.run; run != nil && run.state == running {
+		run.led = w.leader() == run
 		run.state = leaving
 		run.stop()
 	}
@@ -381,7 +454,7 @@ func (w *world) compare(run *incarnation) {
 func (w *world) leader() *incarnation {
 	for _, id := range w.ids() {
 		if run := w.members[id].run; run != nil && run.state == running {
-			if s := run.node.Status(); s.Leader == id && s.Quorate && w.leaders[s.Term] == id && s.Term == slices.Max(slices.Collect(maps.Keys(w.leaders))) {
+			if s := run.node.Status(); s.Leader == id && s.Quorate && w.leaders[s.Term] == id && s.Term == w.newest {
 				return run
 			}
 		}

@@ -42,7 +42,7 @@ const Port = 5405
 type Order interface {
 	Propose(ctx context.Context, c *command.Command) (tree.Result, error)
 	Step(ctx context.Context, message []byte) error
-	SetMember(ctx context.Context, id uint64, role consensus.Role) error
+	SetMember(ctx context.Context, seen consensus.Status, id uint64, role consensus.Role) error
 	SnapshotSent(to uint64, arrived bool)
 	Status() consensus.Status
 }

@@ -52,7 +52,7 @@ func (c *Cluster) adjust(ctx context.Context, peers *peer.Peers, s consensus.Sta
 	c.log.Info("group changes", "step", step.String())
 	ctx, cancel := context.WithTimeout(ctx, pieceTimeout)
 	defer cancel()
-	if err := c.order.SetMember(ctx, uint64(step.ID), role); err != nil {
+	if err := c.order.SetMember(ctx, s, uint64(step.ID), role); err != nil {
 		c.log.Warn("group not changed", "step", step.String(), "err", err)
 	}
 }
@@ -131,7 +131,7 @@ func (c *Cluster) renew(ctx context.Context, node string) error {
 		return fmt.Errorf("node %s is not in the cluster", node)
 	case slices.Contains(s.Voters, id), slices.Contains(s.Learners, id):
 		c.log.Warn("node has lost its log and begins anew", "node", node)
-		return c.order.SetMember(ctx, id, consensus.Gone)
+		return c.order.SetMember(ctx, s, id, consensus.Gone)
 	}
 	return nil
 }

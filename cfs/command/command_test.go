@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"etcpve/cfs/layout"
@@ -35,6 +36,25 @@ func TestACommandSurvivesTheLog(t *testing.T) {
 		}
 		if id := IDOf(c.Marshal()); id != c.ID {
 			t.Errorf("%v %q: IDOf = %d, want %d", c.Op, c.Path, id, c.ID)
+		}
+	}
+}
+
+func TestWhatCannotBeReadAgainIsNotedBefore(t *testing.T) {
+	for _, c := range samples() {
+		if err := c.Check(); err != nil {
+			t.Errorf("%v %q: %v", c.Op, c.Path, err)
+		}
+	}
+	long := strings.Repeat("x", maxPath+1)
+	for _, c := range []*Command{
+		{Op: Write, Path: "a", Data: make([]byte, layout.MaxFile+1)}, {Op: Mkdir, Path: long}, {Op: Rename, To: long}, {Node: long}, {Op: opEnd},
+	} {
+		if _, err := Unmarshal(c.Marshal()); err == nil {
+			t.Errorf("%v: is read all the same", c.Op)
+		}
+		if err := c.Check(); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%v: %v", c.Op, err)
 		}
 	}
 }

@@ -92,6 +92,20 @@ func (c *Command) Marshal() []byte {
 	return append(b, body...)
 }
 
+// Check returns why Unmarshal would not read c again on some node. An entry of the
+// log that nobody can read stops every node for good, so none may get there.
+func (c *Command) Check() error {
+	switch {
+	case len(c.Data) > layout.MaxFile:
+		return fmt.Errorf("%w: %d bytes of content", ErrMalformed, len(c.Data))
+	case len(c.Path) > maxPath, len(c.To) > maxPath, len(c.Node) > maxNode:
+		return fmt.Errorf("%w: name too long", ErrMalformed)
+	case c.Op >= opEnd:
+		return fmt.Errorf("%w: %v", ErrMalformed, c.Op)
+	}
+	return nil
+}
+
 // Unmarshal reads the binary form. The result shares no memory with b.
 func Unmarshal(b []byte) (*Command, error) {
 	if len(b) > MaxSize {

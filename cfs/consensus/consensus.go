@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"etcpve/cfs/command"
+	"etcpve/cfs/layout"
 	"etcpve/cfs/tree"
 )
 
@@ -122,6 +123,7 @@ type Node struct {
 	stopped   chan struct{}
 
 	pending   map[uint64]*proposal
+	changing  uint64 // ID of the last change of the members
 	proposed  uint64 // number of proposals taken so far
 	ticks     uint64
 	silent    uint64            // ticks since the last sign of a majority
@@ -143,12 +145,12 @@ type Status struct {
 // proposal is a change that waits for its result.
 type proposal struct {
 	id     uint64
-	data   []byte               // a command, or
-	change *raftpb.ConfChangeV2 // a change of the members
-	number uint64               // rises with each proposal of this node
-	made   uint64               // tick of the last attempt
-	handed bool                 // to a leader, or on the way to one
-	done   chan outcome         // has room for the one result
+	data   []byte       // a command, or
+	change *change      // of the members
+	number uint64       // rises with each proposal of this node
+	made   uint64       // tick of the last attempt
+	handed bool         // to a leader, or on the way to one; a change: in the log
+	done   chan outcome // has room for the one result
 	ctx    context.Context
 }
 
@@ -226,33 +228,18 @@ func (n *Node) Propose(ctx context.Context, c *command.Command) (tree.Result, er
 		identified.ID = newID()
 		c = &identified
 	}
+	if c.Check() != nil {
+		if len(c.Data) > layout.MaxFile {
+			return tree.Result{Err: tree.ErrTooBig}, nil
+		}
+		return tree.Result{Err: tree.ErrInvalid}, nil
+	}
 	if len(c.Data) > 0 {
 		if err := n.opt.Storage.Room(); err != nil {
 			return tree.Result{}, err
 		}
 	}
 	return n.await(ctx, &proposal{id: c.ID, data: c.Marshal()})
-}
-
-// Role is what a member does.
-type Role uint8
-
-// The roles. A Learner has all data and no vote.
-const (
-	Gone Role = iota
-	Learner
-	Voter
-)
-
-// SetMember gives a node of the group a role, or takes it out.
-func (n *Node) SetMember(ctx context.Context, id uint64, role Role) error {
-	kind := map[Role]raftpb.ConfChangeType{Gone: raftpb.ConfChangeRemoveNode, Learner: raftpb.ConfChangeAddLearnerNode, Voter: raftpb.ConfChangeAddNode}[role]
-	key := newID()
-	_, err := n.await(ctx, &proposal{id: key, change: &raftpb.ConfChangeV2{
-		Changes: []*raftpb.ConfChangeSingle{{Type: &kind, NodeId: &id}},
-		Context: binary.LittleEndian.AppendUint64(nil, key),
-	}})
-	return err
 }
 
 func (n *Node) await(ctx context.Context, p *proposal) (tree.Result, error) {
@@ -327,12 +314,4 @@ func newID() uint64 {
 	var b [8]byte
 	rand.Read(b[:])
 	return binary.LittleEndian.Uint64(b[:]) | 1 // never 0
-}
-
-func encodeMembers(cs *raftpb.ConfState) []byte {
-	b, err := proto.Marshal(cs)
-	if err != nil {
-		panic(err) // a message of numbers always encodes
-	}
-	return b
 }

@@ -107,13 +107,11 @@ func (n *Node) waiting() []*proposal {
 // again when there is one.
 func (n *Node) attempt(p *proposal) {
 	p.made = n.ticks
-	var err error
 	if p.change != nil {
-		err = n.raft.ProposeConfChange(p.change)
-	} else {
-		err = n.raft.Propose(p.data)
+		n.attemptChange(p)
+		return
 	}
-	switch {
+	switch err := n.raft.Propose(p.data); {
 	case err == nil:
 		p.handed = true
 	case !errors.Is(err, raft.ErrProposalDropped):
@@ -128,7 +126,7 @@ func (n *Node) repeat(after uint64) {
 		switch {
 		case p.ctx.Err() != nil:
 			delete(n.pending, p.id)
-		case n.ticks-p.made >= after:
+		case n.ticks-p.made >= after || p.change != nil:
 			n.attempt(p)
 		}
 	}

@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -87,13 +86,16 @@ func (n *Node) alone() bool { return n.electsItself() && len(n.members.GetLearne
 // them all.
 func (n *Node) proposeWith(p *proposal) {
 	for size, count := 0, 1; ; count++ {
-		if n.quorate() {
+		switch {
+		case !n.quorate():
+			p.done <- outcome{err: ErrNoQuorum}
+		case p.change != nil && n.isChanging():
+			p.done <- outcome{err: ErrMembersChanged}
+		default:
 			n.proposed++
 			p.number = n.proposed
 			n.pending[p.id] = p
 			n.attempt(p)
-		} else {
-			p.done <- outcome{err: ErrNoQuorum}
 		}
 		if size += len(p.data); size >= batchBytes || count >= batchProposals {
 			return
@@ -114,11 +116,33 @@ func (n *Node) finish(id uint64, o outcome) {
 }
 
 func (n *Node) step(m *raftpb.Message) {
+	if !readable(m) {
+		n.log.Error("message refused: nobody could carry it out", "node", m.GetFrom(), "type", m.GetType().String())
+		return
+	}
 	// A refused message is one that came too late; Raft has noted what matters.
 	if err := n.raft.Step(m); err != nil {
 		n.log.Debug("message refused", "node", m.GetFrom(), "err", err)
 	}
 	n.hear(m)
+}
+
+// readable reports whether a message of another member can be taken. Raft panics
+// at what no member sends; a proposal that cannot be read would, once in the log,
+// stop every node for good; and members are changed by the leader alone.
+func readable(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgSnap:
+		return !raft.IsEmptySnap(m.GetSnapshot())
+	case raftpb.MsgProp:
+		for _, e := range m.GetEntries() {
+			if _, err := command.Unmarshal(e.GetData()); err != nil || e.GetType() != raftpb.EntryNormal {
+				return false
+			}
+		}
+		return len(m.GetEntries()) > 0
+	}
+	return true
 }
 
 // hasLost reports whether a leader believes that this node has an entry which it
@@ -157,6 +181,7 @@ func (n *Node) handle(rd raft.Ready) error {
 	if early {
 		n.send(rd.Messages) // a leader's followers write while it does
 	}
+	n.noteChange(rd.Entries)
 	before := n.durable(rd)
 	if err := n.apply(rd.CommittedEntries[:before]); err != nil {
 		return err
@@ -172,6 +197,7 @@ func (n *Node) handle(rd raft.Ready) error {
 	}
 	n.raft.Advance(rd)
 	n.notice(rd)
+	n.repeatChange()
 	return nil
 }
 
@@ -264,28 +290,6 @@ func (n *Node) apply(entries []*raftpb.Entry) error {
 		n.finish(id, outcome{})
 	}
 	return nil
-}
-
-// applyMembers carries out a change of the members, if e is one, and returns the
-// ID of its proposal and who is a member from now on.
-func (n *Node) applyMembers(e *raftpb.Entry) (id uint64, members []byte, err error) {
-	if e.GetType() == raftpb.EntryNormal {
-		return 0, nil, nil
-	}
-	cc := &raftpb.ConfChangeV2{}
-	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
-		return 0, nil, fmt.Errorf("log index %d: members: %w", e.GetIndex(), err)
-	}
-	n.members = n.raft.ApplyConfChange(cc)
-	n.window.members = n.members
-	if n.onAlone != nil {
-		n.onAlone(n.alone())
-	}
-	n.log.Info("members changed", "index", e.GetIndex(), "voters", n.members.GetVoters(), "learners", n.members.GetLearners())
-	if len(cc.GetContext()) == 8 {
-		id = binary.LittleEndian.Uint64(cc.GetContext())
-	}
-	return id, encodeMembers(n.members), nil
 }
 
 // notice reacts to a new leader, which a majority has elected, or to its loss.

@@ -94,7 +94,7 @@ func (d *daemon) startCluster(ctx context.Context) error {
 func (d *daemon) survive(ctx context.Context, id uint32) error {
 	ctx, cancel := context.WithTimeout(ctx, quorumPatience)
 	defer cancel()
-	err := d.node.SetMember(ctx, uint64(id), consensus.Voter)
+	err := d.node.SetMember(ctx, d.node.Status(), uint64(id), consensus.Voter)
 	if err == nil {
 		err = d.db.Flush(ctx) // or a kill within the next seconds would bring the old group back
 	}
