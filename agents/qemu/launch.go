@@ -215,7 +215,7 @@ func (a *Agent) surroundings(ctx context.Context, vmid uint32, command cmdline.C
 		}
 	}
 	for _, s := range command.Shares {
-		if err := backend.Share(ctx, a.system, s); err != nil {
+		if err := backend.Share(ctx, s, cmdline.RunFile(a.RunDir, vmid, "virtiofsd.log")); err != nil {
 			return &cmdline.KeyError{Key: s.Key, Err: err}
 		}
 	}

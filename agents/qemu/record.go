@@ -88,7 +88,7 @@ func notThere(vmid uint32, ok bool) error {
 }
 
 // keeps reports whether a file of the run directory outlives its VM.
-func keeps(ext string) bool { return ext == "log" || ext == "swtpm.log" }
+func keeps(ext string) bool { return ext == "log" || strings.HasSuffix(ext, ".log") }
 
 // forget removes all traces of a VM that does not run, except its logs; its
 // record goes last.

@@ -70,7 +70,7 @@ func TPM(ctx context.Context, run Runner, t cmdline.TPM, log string) error {
 var servers = []string{"/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd"}
 
 // Share starts the server of a directory.
-func Share(ctx context.Context, run Runner, s cmdline.Share) error {
+func Share(ctx context.Context, s cmdline.Share, log string) error {
 	i := slices.IndexFunc(servers, func(path string) bool {
 		_, err := os.Stat(path)
 		return err == nil
@@ -83,8 +83,12 @@ func Share(ctx context.Context, run Runner, s cmdline.Share) error {
 	}
 	argv := append([]string{servers[i]}, arguments(s, strings.Contains(servers[i], "/qemu/"))...)
 	// setsid lets it go at once, so that it is nobody's child to be waited for.
-	if _, err := run.Run(ctx, host.Command{Argv: append([]string{"setsid", "--fork"}, argv...)}); err != nil {
+	started, err := host.System{}.Start(host.Command{Argv: append([]string{"setsid", "--fork"}, argv...)}, log)
+	if err != nil {
 		return err
+	}
+	if err := started.Wait(); err != nil {
+		return fmt.Errorf("setsid: %w", err)
 	}
 	return listens(ctx, s.Socket)
 }
@@ -92,7 +96,7 @@ func Share(ctx context.Context, run Runner, s cmdline.Share) error {
 // arguments are those of the server of QEMU itself, or of its successor.
 func arguments(s cmdline.Share, qemu bool) (args []string) {
 	if !qemu {
-		args = []string{"--shared-dir", s.Dir, "--socket-path", s.Socket, "--cache", s.Cache, "--announce-submounts", "--syslog"}
+		args = []string{"--shared-dir", s.Dir, "--socket-path", s.Socket, "--cache", s.Cache, "--announce-submounts"}
 		for _, o := range []struct {
 			name string
 			on   bool
@@ -107,7 +111,7 @@ func arguments(s cmdline.Share, qemu bool) (args []string) {
 	if cache == "metadata" || cache == "never" {
 		cache = "none" // the nearest it knows
 	}
-	return []string{"--syslog", "--socket-path=" + s.Socket, "-o", "source=" + s.Dir, "-o", "cache=" + cache, "-o", "announce_submounts",
+	return []string{"--socket-path=" + s.Socket, "-o", "source=" + s.Dir, "-o", "cache=" + cache, "-o", "announce_submounts",
 		"-o", either("xattr", "no_xattr", s.XAttr), "-o", either("posix_acl", "no_posix_acl", s.ACL),
 		"-o", either("allow_direct_io", "no_allow_direct_io", s.DirectIO), "-f"}
 }

@@ -18,8 +18,8 @@ func TestServersOfDirectoriesAreToldTheOptions(t *testing.T) {
 		qemu bool
 		want string
 	}{
-		{false, "--shared-dir /srv --socket-path /run/x --cache never --announce-submounts --syslog --allow-direct-io --xattr --posix-acl"},
-		{true, "--syslog --socket-path=/run/x -o source=/srv -o cache=none -o announce_submounts -o xattr -o posix_acl -o allow_direct_io -f"},
+		{false, "--shared-dir /srv --socket-path /run/x --cache never --announce-submounts --allow-direct-io --xattr --posix-acl"},
+		{true, "--socket-path=/run/x -o source=/srv -o cache=none -o announce_submounts -o xattr -o posix_acl -o allow_direct_io -f"},
 	} {
 		if got := strings.Join(arguments(s, c.qemu), " "); got != c.want {
 			t.Errorf("%s\nwant %s", got, c.want)
