@@ -23,7 +23,9 @@ var (
 // While its LRM restarts, and while HA is disarmed, a node runs services with
 // neither lock nor watchdog. The protocol does not survive a network that
 // fails just then: the lock is free, so the services are taken for dead. So a
-// schedule has either such pauses or cut networks, never both.
+// schedule has either such pauses or cut networks, never both. An LRM in
+// maintenance that cannot read its decisions ends the run, so a schedule has
+// either maintenance or nodes whose files cannot be read.
 func TestNoServiceRunsTwice(t *testing.T) {
 	n := *schedules
 	if testing.Short() {
@@ -48,13 +50,18 @@ const (
 // storm runs one schedule of faults and says what went wrong.
 func storm(seed uint64) (problem string, log []Record) {
 	random := rand.New(rand.NewPCG(seed, 0))
-	c := New(randomCluster(random), func(r Record) { log = append(log, r) })
+	w := weather{pauses: seed%2 == 0, unreadable: seed%3 == 0}
+	scenario := randomCluster(random)
+	if w.unreadable && scenario.Settings.ShutdownPolicy == "migrate" {
+		scenario.Settings.ShutdownPolicy = "failover"
+	}
+	c := New(scenario, func(r Record) { log = append(log, r) })
 	for round := range stormRounds + calmRounds {
 		switch {
 		case round == stormRounds:
 			problem = calm(c)
 		case round < stormRounds && (round == 0 || random.IntN(3) == 0):
-			problem = disturb(c, random, seed%2 == 0, round == 0)
+			problem = disturb(c, random, w, round == 0)
 		}
 		if problem == "" {
 			if err := c.Round(); err != nil {
@@ -69,6 +76,12 @@ func storm(seed uint64) (problem string, log []Record) {
 		}
 	}
 	return missing(c), log
+}
+
+// weather is what may go wrong in a storm besides power and daemons.
+type weather struct {
+	pauses     bool // in HA, instead of cut networks
+	unreadable bool // files on some nodes, instead of maintenance
 }
 
 // randomCluster has 3 to 6 nodes and up to 12 services.
@@ -86,15 +99,25 @@ func randomCluster(random *rand.Rand) Scenario {
 	}
 	s.Settings.ShutdownPolicy = []string{"freeze", "failover", "conditional", "migrate"}[random.IntN(4)]
 	s.Settings.RebalanceOnStart = random.IntN(2) == 0
+	s.Settings.Scheduler = []string{"basic", "static", "dynamic"}[random.IntN(3)]
+	s.Settings.Rebalance.Enabled = random.IntN(2) == 0
+	s.Settings.Rebalance.Hold = 1
+	for name, h := range s.Hardware {
+		h.Cores, h.Mem = 8, 32<<30
+		s.Hardware[name] = h
+	}
 	s.Rules = []string{"",
+		"resource-affinity: a\n\tresources vm:100,vm:101,vm:102\n\taffinity negative\n\n" +
+			"resource-affinity: b\n\tresources ct:100,ct:101\n\taffinity positive\n\n" +
+			"node-affinity: c\n\tresources ct:101,ct:102,vm:103\n\tnodes node1,node3\n\tstrict 1\n",
 		"resource-affinity: a\n\tresources vm:100,vm:101,ct:100,ct:101\n\taffinity positive\n",
 		"resource-affinity: a\n\tresources vm:100,ct:101\n\taffinity negative\n\nnode-affinity: b\n\tresources vm:102,ct:102\n\tnodes node1:2,node2\n",
-	}[random.IntN(3)]
+	}[random.IntN(4)]
 	return s
 }
 
 // disturb does one or more random things to a cluster.
-func disturb(c *Cluster, random *rand.Rand, pauses, begin bool) string {
+func disturb(c *Cluster, random *rand.Rand, w weather, begin bool) string {
 	if begin {
 		for _, name := range c.names {
 			c.nodes[name].powerOn()
@@ -120,8 +143,6 @@ func disturb(c *Cluster, random *rand.Rand, pauses, begin bool) string {
 			"skip-round lrm 3",
 			"reboot " + node,
 			"shutdown " + node,
-			"crm " + node + " enable-node-maintenance",
-			"crm " + node + " disable-node-maintenance",
 			"service " + sid + " migrate " + other,
 			"service " + sid + " relocate " + other,
 			"service " + sid + " stopped",
@@ -129,8 +150,14 @@ func disturb(c *Cluster, random *rand.Rand, pauses, begin bool) string {
 			"service " + sid + " disabled",
 			"service " + sid + " lock",
 			"service " + sid + " unlock",
+			"service " + sid + " stop 10",
 		}
-		if pauses {
+		if w.unreadable {
+			choices = append(choices, "cfs "+node+" rw fail", "cfs "+node+" rw work")
+		} else {
+			choices = append(choices, "crm "+node+" enable-node-maintenance", "crm "+node+" disable-node-maintenance")
+		}
+		if w.pauses {
 			choices = append(choices, "restart-lrm "+node, "crm "+node+" disarm-ha freeze", "crm "+node+" arm-ha")
 		} else {
 			choices = append(choices, "network "+node+" off", "network "+node+" on")
