@@ -19,6 +19,8 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/reconcile"
+	"etcpve/agents/statistics"
+	"etcpve/agents/statistics/roundrobin"
 	"etcpve/agents/storage"
 	"etcpve/cfs/layout"
 	"etcpve/plugins"
@@ -83,6 +85,14 @@ func (p place) guestLocks() string {
 	return filepath.Join(p.Run, "lock")
 }
 
+// roundRobin is where statistics are kept.
+func (p place) roundRobin() (f roundrobin.Files) {
+	if p.Run != "" {
+		f.Dir = filepath.Join(p.Run, "rrd")
+	}
+	return f
+}
+
 // catalog is what the node knows of its storages.
 func (p place) catalog() storage.Catalog {
 	c := storage.Catalog{Tree: p.Tree, Node: p.Node, Run: host.System{}, Plugins: plugins.Storage(host.System{}, p.Tree)}
@@ -120,6 +130,9 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 	},
 	"storage": func(p place, log *slog.Logger) (agent, error) {
 		return storage.NewAgent(storage.Options{Catalog: p.catalog(), Log: log}), nil
+	},
+	"statistics": func(p place, log *slog.Logger) (agent, error) {
+		return statistics.New(statistics.Options{Tree: p.Tree, Node: p.Node, Storages: p.catalog(), Files: p.roundRobin(), Log: log}), nil
 	},
 	"task": newTasks,
 }

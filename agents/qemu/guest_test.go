@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
 )
 
@@ -126,4 +128,48 @@ func TestGuestThatSwitchesItselfOffStaysOff(t *testing.T) {
 	})
 	n.awaitStatus("guest", "stopped")
 	n.settled()
+}
+
+// TestBalloonOfALinuxGuestMoves: what the meter asks for becomes the guest's
+// memory, and the guest tells how much of it is free.
+func TestBalloonOfALinuxGuestMoves(t *testing.T) {
+	n := newNode(t)
+	n.write(".rrd", "")
+	n.conf("name: lin", "memory: 512", "balloon: 256", "vga: none", "serial0: socket", linux(t))
+	n.power(Paused)
+	n.begin()
+	n.awaitStatus("guest", "paused")
+	c := n.console()
+	n.power(Running)
+	n.awaitLine(c, "guest ready")
+	full := func() (host.Memory, error) { return host.Memory{Total: 8 << 30, Available: 0}, nil }
+	empty := func() (host.Memory, error) { return host.Memory{Total: 8 << 30, Available: 8 << 30}, nil }
+	m := n.agent.meter()
+	size := func() int64 {
+		var now struct{ Actual int64 }
+		n.qmp("query-balloon", nil, &now)
+		return now.Actual >> 20
+	}
+	for _, step := range []struct {
+		memory func() (host.Memory, error)
+		want   int64
+	}{{full, 256}, {empty, 512}, {full, 256}} {
+		m.Memory = step.memory
+		n.await(fmt.Sprintf("%d MiB", step.want), func() bool {
+			m.Round(t.Context(), time.Now())
+			return size() == step.want
+		})
+	}
+	n.await("the guest's own figures", func() bool {
+		m.Round(t.Context(), time.Now())
+		content, err := os.ReadFile(filepath.Join(n.tree, ".rrd"))
+		n.must(err)
+		words := strings.Split(string(content), ":")
+		var used, total int64
+		if len(words) > 16 {
+			_, _ = fmt.Sscan(words[9], &used)
+			_, _ = fmt.Sscan(words[8], &total)
+		}
+		return words[2] == "lin" && total == 512<<20 && used > 10<<20 && used < 256<<20 && words[7] != "U"
+	})
 }

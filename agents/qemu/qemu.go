@@ -149,6 +149,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var aside sync.WaitGroup
 	aside.Go(func() { a.startAfterBoot(ctx) })
+	aside.Go(func() { a.meter().Run(ctx) })
 	if !a.NoKVM {
 		aside.Go(func() { a.prober.Ask(ctx) }) // takes up to 10 s, for which a first guest should not wait
 	}

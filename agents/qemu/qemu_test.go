@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"crypto/sha1"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -171,10 +172,14 @@ func (n *node) awaitStatus(key, value string) {
 	n.await(key+": "+value, func() bool { return n.status(key) == value })
 }
 
-// settled waits until nothing fails or waits any more.
+// settled waits until the configuration as it is now is in force; what was said
+// of the one before does not count.
 func (n *node) settled() {
 	n.Helper()
-	n.awaitStatus("state", "applied")
+	n.await("in force", func() bool {
+		conf, err := os.ReadFile(filepath.Join(n.tree, "nodes/n1/qemu-server/100.conf"))
+		return err == nil && n.status("state") == "applied" && n.status("digest") == fmt.Sprintf("%x", sha1.Sum(conf))
+	})
 }
 
 // qmp asks QEMU through the socket for tools.

@@ -42,7 +42,7 @@ func (m *Mount) newViews() views {
 	show(".clusterlog", file(func(uint32) []byte { return m.cfg.ClusterLog.JSON("") }))
 	show(".debug", virtual.WritableFile{File: virtual.File{Mode: 0o640, Render: m.renderDebug, Store: m.storeDebug}})
 	show(".members", file(func(uint32) []byte { return virtual.Members(m.cfg.Node, m.cluster()) }))
-	show(".rrd", file(func(uint32) []byte { return virtual.Samples(m.cfg.Status.List(status.RRD)) }))
+	show(".rrd", virtual.Samples{Store: m.cfg.Status})
 	show(".version", file(m.renderVersion))
 	show(".vmlist", file(func(uint32) []byte { return virtual.Guests(m.cfg.Tree.Guests()) }))
 	for _, l := range layout.Links(m.cfg.Node) {

@@ -39,6 +39,31 @@ func TestVirtualFilesAreJSON(t *testing.T) {
 	}
 }
 
+func TestSamplesAreTakenFromAgents(t *testing.T) {
+	r := newRig(t)
+	r.write(".rrd", "pve-node-9.0/n1:1:2:3\npve-storage-9.0/n1/local:1:2:3\n")
+	r.write(".rrd", "pve-vm-9.0/100:0:a name:running:0:1:U\n")
+	want := "pve-node-9.0/n1:1:2:3\npve-storage-9.0/n1/local:1:2:3\npve-vm-9.0/100:0:a name:running:0:1:U\n"
+	if got := r.read(".rrd"); got != want {
+		t.Errorf(".rrd: %q", got)
+	}
+	r.m.cfg.Status.Merge([]status.Value{{Node: "n2", Kind: status.RRD, Key: "pve-node-9.0/n2", Data: []byte("7"), Counter: 1, Expires: 1 << 40}})
+	r.write(".rrd", r.read(".rrd")+"pve-node-9.0/n1:4:5:6\n")
+	for _, v := range r.m.cfg.Status.List(status.RRD) {
+		if v.Key == "pve-node-9.0/n2" && v.Node != "n2" {
+			t.Error("what another node measured is said by this one")
+		}
+	}
+	for _, bad := range []string{"no colon\n", "../../etc:1\n", "other/n1:1\n", "pve-node-9.0/n1:1\npve-node-9.0/a b:1\n", "pve-node-9.0/n1:\x01\n"} {
+		if err := os.WriteFile(r.path(".rrd"), []byte(bad), 0); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	if got := r.read(".rrd"); !strings.Contains(got, "pve-node-9.0/n1:4:5:6\n") {
+		t.Errorf(".rrd: %q", got)
+	}
+}
+
 func TestTheListingIsThatOfPmxcfs(t *testing.T) {
 	r := newRig(t)
 	entries, err := os.ReadDir(r.dir)

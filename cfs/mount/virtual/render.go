@@ -110,15 +110,6 @@ func Versions(node string, start int64, clusterChange int, guests uint64, counte
 	return b.Bytes()
 }
 
-// Samples renders .rrd: one "key:data" line for each value.
-func Samples(values []status.Value) []byte {
-	var b bytes.Buffer
-	for _, v := range values {
-		fmt.Fprintf(&b, "%s:%s\n", v.Key, bytes.TrimRight(v.Data, "\x00\n"))
-	}
-	return b.Bytes()
-}
-
 // mirror describes the directory of a View that shows the paths of the tree.
 func mirror(path string, t int64) Info {
 	return Info{Mode: layout.Mode(path, true), Dir: true, Time: t}

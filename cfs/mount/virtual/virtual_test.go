@@ -25,7 +25,6 @@ func TestFormsAreThoseOfPmxcfs(t *testing.T) {
 			{"n1", 1, true, "10.0.0.1"}, {"n2", 2, false, ""},
 		}})), "{\n\"nodename\": \"n1\",\n\"version\": 5,\n\"cluster\": { \"name\": \"lab\", \"version\": 3, \"nodes\": 2, \"quorate\": 1 },\n\"nodelist\": {\n" +
 			"  \"n1\": { \"id\": 1, \"online\": 1, \"ip\": \"10.0.0.1\"},\n  \"n2\": { \"id\": 2, \"online\": 0}\n  }\n}\n"},
-		{".rrd", string(Samples([]status.Value{{Key: "k", Data: []byte("1:2")}})), "k:1:2\n"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s:\n%s\nwant:\n%s", c.name, c.got, c.want)
