@@ -26,7 +26,6 @@ import (
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/consensus/voters"
 	"etcpve/cfs/format/corosync"
-	"etcpve/cfs/join"
 	"etcpve/cfs/membership"
 	"etcpve/cfs/peer"
 	"etcpve/cfs/status"
@@ -55,8 +54,10 @@ type Config struct {
 	Port      uint16 // 0: Port
 	MaxVoters int    // 0: voters.DefaultMax
 	Timing    membership.Timing
-	Fresh     bool // the node is in a cluster, but its log is empty
-	Witness   bool // the node only votes: nobody has it mounted
+	Fresh     bool                                             // the node is in a cluster, but its log is empty
+	Witness   bool                                             // the node only votes: nobody has it mounted
+	Password  func(ctx context.Context, password string) error // says whether it is that of root here
+	Restart   Restart
 	Tree      *tree.Tree
 	Store     *status.Store
 	Log       *status.Log
@@ -183,6 +184,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 			}
 			continue
 		}
+		if c.config.Witness {
+			return c.awaitSetup(ctx)
+		}
 		select {
 		case <-ctx.Done():
 		case <-c.edited:
@@ -208,9 +212,7 @@ func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 		listener.Close()
 		return err
 	}
-	doorman := &join.Doorman{Cluster: enrolment{c}, Now: c.config.Now, Log: c.log,
-		Password: func(ctx context.Context, password string) error { return join.CheckPassword(ctx, "root", password) }}
-	peers := peer.New(c.config.Node, c, c, doorman, c.log)
+	peers := peer.New(c.config.Node, c, c, c.doorman(), c.log)
 	c.mu.Lock()
 	c.peers, c.gossip = peers, gossip
 	c.mu.Unlock()
@@ -309,7 +311,9 @@ func (c *Cluster) adopt() {
 		c.log.Warn("definition has no effect: this node is in no cluster", "path", corosync.File)
 		return
 	}
-	if err != nil || !bytes.Equal(text, e.Data) {
+	// One that this node was taken out of is not kept: the node starts with what it
+	// knew before, finds itself without quorum, and may join again.
+	if _, member := d.Node(c.config.Node); member && (err != nil || !bytes.Equal(text, e.Data)) {
 		if err := c.config.Home.Note(e.Data); err != nil {
 			c.log.Error("definition not kept", "err", err)
 		}

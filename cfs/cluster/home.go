@@ -67,6 +67,19 @@ func (h Home) Identity() (peer.Identity, error) {
 	return peer.Identity{Certificate: cert, Authority: pool, Group: hex.EncodeToString(group[:8])}, nil
 }
 
+// fingerprint returns that of the node's certificate.
+func (h Home) fingerprint() (string, error) {
+	identity, err := h.Identity()
+	if err != nil {
+		return "", err
+	}
+	cert, err := x509.ParseCertificate(identity.Certificate.Certificate[0])
+	if err != nil {
+		return "", fmt.Errorf("own certificate: %w", err)
+	}
+	return join.Fingerprint(cert), nil
+}
+
 // Secret returns the cluster's secret.
 func (h Home) Secret() ([]byte, error) {
 	secret, err := h.read(homeSecret)
@@ -79,13 +92,21 @@ func (h Home) Secret() ([]byte, error) {
 // Settle writes everything that a welcome brought, and the node's key. The
 // definition comes last: a home without one is in no cluster.
 func (h Home) Settle(w join.Welcome, key []byte) error {
+	if err := h.settle(w, key); err != nil {
+		return err
+	}
+	return h.Note(w.Definition)
+}
+
+// settle writes everything but the definition.
+func (h Home) settle(w join.Welcome, key []byte) error {
 	if err := os.MkdirAll(string(h), 0o700); err != nil {
 		return fmt.Errorf("cluster home: %w", err)
 	}
 	for _, f := range []struct {
 		name string
 		text []byte
-	}{{homeSecret, w.GossipKey}, {homeAuthority, w.Authority}, {homeCertificate, w.Certificate}, {homeKey, key}, {homeDefinition, w.Definition}} {
+	}{{homeSecret, w.GossipKey}, {homeAuthority, w.Authority}, {homeCertificate, w.Certificate}, {homeKey, key}} {
 		if err := h.write(f.name, f.text); err != nil {
 			return err
 		}

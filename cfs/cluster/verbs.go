@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +23,8 @@ type Restart struct {
 }
 
 // Verbs returns what pvecm may ask of the cluster through the local socket.
-func (c *Cluster) Verbs(restart Restart) map[string]control.Verb {
+func (c *Cluster) Verbs() map[string]control.Verb {
+	restart := c.config.Restart
 	return map[string]control.Verb{
 		"create": verb(func(ctx context.Context, f Founding) (any, error) {
 			err := c.Create(ctx, f)
@@ -38,7 +38,8 @@ func (c *Cluster) Verbs(restart Restart) map[string]control.Verb {
 		"invite": verb(func(_ context.Context, seconds int64) (any, error) {
 			return c.Invite(c.config.Now().Add(time.Duration(seconds) * time.Second))
 		}),
-		"status": verb(func(context.Context, any) (any, error) { return c.Report(), nil }),
+		"recruit": verb(func(ctx context.Context, r Recruit) (any, error) { return nil, c.Recruit(ctx, r) }),
+		"status":  verb(func(context.Context, any) (any, error) { return c.Report(), nil }),
 		"join": verb(func(ctx context.Context, e Entry) (any, error) {
 			if err := c.Join(ctx, e); err != nil {
 				return nil, err
@@ -77,15 +78,11 @@ func (c *Cluster) Invite(until time.Time) (i join.Information, err error) {
 	if err != nil {
 		return i, err
 	}
-	identity, err := c.config.Home.Identity()
+	fingerprint, err := c.config.Home.fingerprint()
 	if err != nil {
 		return i, err
 	}
-	cert, err := x509.ParseCertificate(identity.Certificate.Certificate[0])
-	if err != nil {
-		return i, fmt.Errorf("own certificate: %w", err)
-	}
-	i = join.Information{Address: own.Address(), Port: c.config.Port, Fingerprint: join.Fingerprint(cert), Cluster: c.Definition().Cluster}
+	i = join.Information{Address: own.Address(), Port: c.config.Port, Fingerprint: fingerprint, Cluster: c.Definition().Cluster}
 	i.Token, err = join.NewToken(secret, until)
 	return i, err
 }

@@ -63,8 +63,10 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar,
 		return err
 	}
 	defer instance.Close()
-	if err := prepare(o.mount); err != nil {
-		return err
+	if !o.witness {
+		if err := prepare(o.mount); err != nil {
+			return err
+		}
 	}
 	d := &daemon{o: o, log: log, tree: tree.New(), fail: make(chan error, 1)}
 	if d.db, err = database.Open(o.database, d.tree, database.Options{Log: log}); err != nil {
@@ -73,7 +75,9 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar,
 	background, stop := context.WithCancel(context.Background())
 	err = d.start(background, level)
 	if err == nil {
-		log.Info("mounted", "node", o.node, "path", o.mount, "index", d.tree.Index())
+		if !o.witness {
+			log.Info("mounted", "node", o.node, "path", o.mount, "index", d.tree.Index())
+		}
 		ready()
 		err = d.wait(ctx)
 	}
@@ -126,6 +130,9 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 			return err
 		}
 	}
+	if d.o.witness {
+		return nil // it votes, and nobody reads here
+	}
 	return d.startMount(ctx, writer(id, member), level)
 }
 
@@ -176,11 +183,15 @@ func (d *daemon) failed(err error) {
 
 // wait returns when there is a reason to stop, nil if it was asked for.
 func (d *daemon) wait(ctx context.Context) error {
+	var unmounted <-chan struct{}
+	if d.mount != nil {
+		unmounted = d.mount.Done()
+	}
 	select {
 	case <-ctx.Done():
 		d.log.Info("stopping", "node", d.o.node)
 		return nil
-	case <-d.mount.Done():
+	case <-unmounted:
 		d.log.Info("unmounted from outside", "path", d.o.mount)
 		return nil
 	case err := <-d.fail:

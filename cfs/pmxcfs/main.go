@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"etcpve/cfs/control"
+	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/mount/bell"
 	"etcpve/cfs/pvecm"
 )
@@ -30,10 +31,10 @@ func main() {
 		exit(bell.Main(os.Args[2:]))
 	}
 	if filepath.Base(os.Args[0]) == "pvecm" {
-		exit(pvecm.Main(os.Args[1:], os.Stdout))
+		os.Exit(pvecm.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "pvecm" {
-		exit(pvecm.Main(os.Args[2:], os.Stdout))
+		os.Exit(pvecm.Main(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	o, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -60,6 +61,7 @@ func exit(err error) {
 type options struct {
 	foreground, debug, local bool
 	alone                    bool // the group is to be one of this node alone
+	witness                  bool // vote, and mount nothing
 	mount, database, node    string
 	socket                   string
 }
@@ -82,6 +84,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.foreground, "f", false, "stay in the foreground")
 	f.BoolVar(&o.debug, "d", false, "log debug messages")
 	f.BoolVar(&o.local, "l", false, "local mode: be a cluster of one, whatever corosync.conf says")
+	f.BoolVar(&o.witness, "witness", false, "be the quorum device of a cluster: vote, and mount nothing")
 	f.StringVar(&o.mount, "mount", "/etc/pve", "mount point")
 	f.StringVar(&o.database, "db", defaultDatabase, "database")
 	f.StringVar(&o.socket, "socket", "", "socket on which pvecm is answered (default "+control.Path+", another for another database)")
@@ -92,6 +95,9 @@ func parse(args []string) (o options, err error) {
 	if f.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "pmxcfs: unexpected argument %q\n", f.Arg(0))
 		return o, errors.New("usage")
+	}
+	if o.witness {
+		o.node = corosync.Witness
 	}
 	if o.node == "" {
 		name, err := os.Hostname()

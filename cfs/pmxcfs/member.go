@@ -16,6 +16,7 @@ import (
 	"etcpve/cfs/format"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/format/text"
+	"etcpve/cfs/join"
 	"etcpve/cfs/membership"
 	"etcpve/cfs/mount"
 	"etcpve/cfs/mount/virtual"
@@ -66,7 +67,9 @@ func writer(id uint32, member bool) uint32 {
 func (d *daemon) prepareCluster(id uint32, member bool) (err error) {
 	d.cluster, err = cluster.New(cluster.Config{
 		Node: d.o.node, ID: id, Home: d.home(), Timing: membership.LAN(), Fresh: member && d.db.Recovered().Base == 0,
-		Tree: d.tree, Store: d.status, Log: d.clusterLog, Now: time.Now, Logger: d.log,
+		Tree: d.tree, Store: d.status, Log: d.clusterLog, Now: time.Now, Logger: d.log, Witness: d.o.witness,
+		Password: func(ctx context.Context, password string) error { return join.CheckPassword(ctx, "root", password) },
+		Restart:  cluster.Restart{Empty: func() { d.failed(errRejoin) }, Alone: func() { d.failed(errAlone) }},
 	})
 	if err == nil {
 		d.status.OnSet(d.cluster.Tell)
@@ -81,8 +84,7 @@ func (d *daemon) startCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	verbs := d.cluster.Verbs(cluster.Restart{Empty: func() { d.failed(errRejoin) }, Alone: func() { d.failed(errAlone) }})
-	d.spawn("control", func() error { return control.Serve(ctx, socket, verbs, d.log) })
+	d.spawn("control", func() error { return control.Serve(ctx, socket, d.cluster.Verbs(), d.log) })
 	if !d.o.local {
 		d.spawn("cluster", func() error { return d.cluster.Run(ctx) })
 	}
@@ -118,7 +120,7 @@ func (d *daemon) behind(err error) bool {
 func (d *daemon) members() virtual.Cluster {
 	r := d.cluster.Report()
 	c := virtual.Cluster{Name: r.Cluster, Config: int(r.Version), Quorate: r.Quorate}
-	for _, n := range r.Nodes {
+	for _, n := range r.Nodes { // the quorum device is no node
 		c.Nodes = append(c.Nodes, virtual.Member{Name: n.Name, ID: int(n.ID), Online: n.Online, IP: n.Address})
 	}
 	d.shown.Lock()

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -14,9 +13,11 @@ import (
 	"strings"
 	"time"
 
+	"etcpve/agents/tools/cli"
 	"etcpve/cfs/cluster"
 	"etcpve/cfs/control"
 	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/format/property"
 	"etcpve/cfs/join"
 	"etcpve/cfs/peer"
 
@@ -27,18 +28,13 @@ import (
 const (
 	answerWithin  = 60 * time.Second
 	quorateWithin = 60 * time.Second
-	invitation    = time.Hour
 )
 
 // daemon is the running pmxcfs, asked through its local socket.
 type daemon struct{ socket string }
 
-// flags returns the flags of a verb, with those that all verbs of a cluster have.
-func (d *daemon) flags(verb string) *flag.FlagSet {
-	f := flag.NewFlagSet("pvecm "+verb, flag.ContinueOnError)
-	f.StringVar(&d.socket, "socket", control.Path, "socket of the running pmxcfs")
-	return f
-}
+// of returns the daemon that a command asks.
+func of(c *cli.Call) *daemon { return &daemon{socket: or(c, "socket", control.Path)} }
 
 func (d *daemon) ask(verb string, in, out any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
@@ -46,59 +42,78 @@ func (d *daemon) ask(verb string, in, out any) error {
 	return control.Call(ctx, d.socket, verb, in, out)
 }
 
-// linkFlags collects --link0 to --link7.
-type linkFlags [corosync.MaxLinks]string
-
-func (l *linkFlags) add(f *flag.FlagSet) {
-	for i := range l {
-		f.StringVar(&l[i], "link"+strconv.Itoa(i), "", fmt.Sprintf("address of this node for link %d", i))
-	}
-}
-
-// addresses returns what was given, which must begin with link 0.
-func (l *linkFlags) addresses() (list []netip.Addr, err error) {
-	for i, text := range l {
-		if text == "" {
+// links returns the addresses that --link0 to --link7 give, without a gap, and
+// the priorities that were given.
+func links(c *cli.Call) (list []netip.Addr, priorities map[int]int, err error) {
+	priorities = map[int]int{}
+	for i := range corosync.MaxLinks {
+		name := "link" + strconv.Itoa(i)
+		if !c.Has(name) {
 			continue
 		}
 		if i != len(list) {
-			return nil, fmt.Errorf("--link%d without --link%d", i, len(list))
+			return nil, nil, fmt.Errorf("--link%d without --link%d", i, len(list))
 		}
-		text, _, _ = strings.Cut(strings.TrimPrefix(text, "address="), ",")
-		a, err := netip.ParseAddr(text)
+		parts, err := property.Split(c.Value(name))
 		if err != nil {
-			return nil, fmt.Errorf("--link%d: %q is no address", i, text)
+			return nil, nil, fmt.Errorf("--%s: %w", name, err)
 		}
-		list = append(list, a)
+		for _, p := range parts {
+			if p.Key == "priority" {
+				priorities[i], _ = strconv.Atoi(p.Value) // its rule has let it pass
+				continue
+			}
+			a, err := lookup(p.Value)
+			if err != nil {
+				return nil, nil, fmt.Errorf("--%s: %w", name, err)
+			}
+			list = append(list, a)
+		}
 	}
-	return list, nil
+	return list, priorities, nil
 }
 
-func create(args []string, out io.Writer) error {
-	var d daemon
-	var links linkFlags
-	f := d.flags("create")
-	links.add(f)
-	votes := f.Uint("votes", 1, "votes of this node")
-	name, err := positional(f, args, "CLUSTERNAME")
+// lookup returns the address of a host.
+func lookup(host string) (netip.Addr, error) {
+	list, err := net.LookupIP(host)
 	if err != nil {
+		return netip.Addr{}, err
+	}
+	a, ok := netip.AddrFromSlice(list[0])
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("%s has no address", host)
+	}
+	return a.Unmap(), nil
+}
+
+func create(_ context.Context, c *cli.Call) (err error) {
+	f := cluster.Founding{Cluster: c.Value("clustername"), Votes: 1, NodeID: count(c, "nodeid"), Totem: map[string]string{}}
+	if c.Has("votes") {
+		f.Votes = count(c, "votes")
+	}
+	if c.Has("token-coefficient") {
+		f.Totem["token_coefficient"] = c.Value("token-coefficient")
+	}
+	if f.Addresses, f.Priorities, err = links(c); err != nil {
 		return err
 	}
-	founding := cluster.Founding{Cluster: name, Votes: uint32(*votes)}
-	if founding.Addresses, err = links.addresses(); err != nil {
-		return err
-	}
-	if len(founding.Addresses) == 0 {
+	if len(f.Addresses) == 0 {
 		own, err := ownAddress()
 		if err != nil {
 			return err
 		}
-		founding.Addresses = []netip.Addr{own}
+		f.Addresses = []netip.Addr{own}
 	}
-	if err := d.ask("create", founding, nil); err != nil {
+	d := of(c)
+	if err := d.ask("create", f, nil); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "cluster %s created, this node is reached at %s\n", name, founding.Addresses[0])
+	if f.NodeID > 1 { // it starts again under that id
+		if err := d.await(c.Out, func(r cluster.Report) bool { return r.Quorate && len(r.Nodes) == 1 }); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.Out, "cluster %s created, this node is reached at %s\n", f.Cluster, f.Addresses[0])
 	return nil
 }
 
@@ -126,58 +141,75 @@ func ownAddress() (netip.Addr, error) {
 	return netip.Addr{}, errors.New("no address that other nodes can reach: name one with --link0")
 }
 
-func joininfo(args []string, out io.Writer) error {
-	var d daemon
-	f := d.flags("joininfo")
-	valid := f.Duration("valid", invitation, "for how long it can be used")
-	if err := none(f, args); err != nil {
+func joininfo(_ context.Context, c *cli.Call) error {
+	valid, err := time.ParseDuration(or(c, "valid", "1h"))
+	if err != nil {
 		return err
 	}
 	var i join.Information
-	if err := d.ask("invite", int64(valid.Seconds()), &i); err != nil {
+	if err := of(c).ask("invite", int64(valid.Seconds()), &i); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, i)
+	fmt.Fprintln(c.Out, i)
 	return nil
 }
 
-func add(args []string, out io.Writer) error {
-	var d daemon
-	var links linkFlags
-	f := d.flags("add")
-	links.add(f)
-	info := f.String("join-info", "", "file with join information (- for standard input), instead of HOSTNAME")
-	fingerprint := f.String("fingerprint", "", "SHA-256 fingerprint of the member's certificate")
-	votes := f.Int("votes", -1, "votes of this node (default 1)")
-	nodeid := f.Uint("nodeid", 0, "id of this node (default the next free one)")
-	mount := f.String("mount", "/etc/pve", "where the tree is mounted")
-	if err := f.Parse(args); err != nil {
-		return err
+// votesOf returns the votes that were given, if they were.
+func votesOf(c *cli.Call) *uint32 {
+	if !c.Has("votes") {
+		return nil
 	}
-	e := cluster.Entry{NodeID: uint32(*nodeid)}
-	if *votes >= 0 {
-		v := uint32(*votes)
-		e.Votes = &v
-	}
-	var err error
-	if e.Addresses, err = links.addresses(); err != nil {
+	n := count(c, "votes")
+	return &n
+}
+
+func add(ctx context.Context, c *cli.Call) (err error) {
+	e := cluster.Entry{NodeID: count(c, "nodeid"), Votes: votesOf(c), Force: c.Bool("force")}
+	if e.Addresses, _, err = links(c); err != nil {
 		return err
 	}
 	switch {
-	case *info != "" && f.NArg() == 0:
-		e.Information, err = readInformation(*info)
-	case *info == "" && f.NArg() == 1:
-		e.Information, e.Password, err = askOperator(f.Arg(0), *fingerprint, out)
+	case c.Bool("use_ssh"):
+		err = errors.New("use_ssh: nodes join by TLS only: give the password when asked, or use --join-info")
+	case c.Has("join-info") == c.Has("hostname"):
+		err = errors.New("either the name of a member or --join-info is needed")
+	case c.Has("join-info"):
+		e.Information, err = readInformation(c.Value("join-info"), c.In)
 	default:
-		err = errors.New("usage: pvecm add HOSTNAME | pvecm add --join-info FILE")
+		e.Information, e.Password, err = askOperator(ctx, c, c.Value("hostname"))
 	}
 	if err != nil {
 		return err
 	}
+	d := of(c)
 	if err := d.ask("join", e, nil); err != nil {
 		return err
 	}
-	return d.settle(*mount, out)
+	return d.settle(or(c, "mount", defaultMount), c.Out)
+}
+
+// addnode enters a node that has not asked.
+func addnode(_ context.Context, c *cli.Call) (err error) {
+	r := join.Request{Node: c.Value("node"), NodeID: count(c, "nodeid"), Votes: votesOf(c), Force: c.Bool("force")}
+	if v := c.Value("apiversion"); v != "" && v != strconv.Itoa(join.Version) {
+		return fmt.Errorf("the new node speaks version %s, this one %d", v, join.Version)
+	}
+	if r.Addresses, _, err = links(c); err != nil {
+		return err
+	}
+	if name := or(c, "new_node_ip", r.Node); len(r.Addresses) == 0 {
+		a, err := lookup(name)
+		if err != nil {
+			return err
+		}
+		r.Addresses = []netip.Addr{a}
+	}
+	var id uint32
+	if err := of(c).ask("prepare", r, &id); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.Out, "node %s has the id %d, and joins with 'pvecm add --force'\n", r.Node, id)
+	return nil
 }
 
 // settle waits until the joined node has the cluster's tree and makes the node's
@@ -191,7 +223,7 @@ func (d *daemon) settle(mount string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("the node is known to the cluster: %w", err)
 	}
-	if err := updatecerts([]string{"--silent", "--mount", mount, "--node", node}, out); err != nil {
+	if err := complete(place{mount: mount, node: node, now: time.Now(), say: func(string, ...any) {}}); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "successfully added node '%s' to cluster.\n", node)
@@ -203,8 +235,7 @@ func mounted(dir string) bool {
 	return err == nil
 }
 
-func readInformation(name string) (join.Information, error) {
-	in := io.Reader(os.Stdin)
+func readInformation(name string, in io.Reader) (join.Information, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
@@ -220,31 +251,31 @@ func readInformation(name string) (join.Information, error) {
 	return join.ParseInformation(string(text))
 }
 
-// askOperator asks for root's password on the member and, if it was not given,
-// whether the member's fingerprint is right.
-func askOperator(host, fingerprint string, out io.Writer) (i join.Information, password string, err error) {
-	addresses, err := net.LookupIP(host)
+// askOperator asks for root's password on another machine and, if it was not
+// given, whether the fingerprint of that machine is right.
+func askOperator(ctx context.Context, c *cli.Call, host string) (i join.Information, password string, err error) {
+	address, err := lookup(host)
 	if err != nil {
 		return i, "", err
 	}
-	i = join.Information{Address: addresses[0].String(), Port: cluster.Port, Fingerprint: fingerprint}
-	in := bufio.NewReader(os.Stdin)
-	if fingerprint == "" {
-		ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	i = join.Information{Address: address.String(), Port: cluster.Port, Fingerprint: c.Value("fingerprint")}
+	in := bufio.NewReader(c.In)
+	if i.Fingerprint == "" {
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
 		defer cancel()
 		if i.Fingerprint, err = peer.Fingerprint(ctx, net.JoinHostPort(i.Address, strconv.Itoa(cluster.Port))); err != nil {
 			return i, "", err
 		}
-		fmt.Fprintf(out, "The fingerprint of %s is %s\nAre you sure you want to continue connecting (yes/no)? ", host, i.Fingerprint)
+		fmt.Fprintf(c.Out, "The fingerprint of %s is %s\nAre you sure you want to continue connecting (yes/no)? ", host, i.Fingerprint)
 		if answer, _ := in.ReadString('\n'); strings.TrimSpace(answer) != "yes" {
 			return i, "", errors.New("fingerprint not confirmed")
 		}
 	}
-	fmt.Fprintf(out, "Please enter superuser (root) password for '%s': ", host)
+	fmt.Fprintf(c.Out, "Please enter superuser (root) password for '%s': ", host)
 	restore := hideTyping()
 	password, err = in.ReadString('\n')
 	restore()
-	fmt.Fprintln(out)
+	fmt.Fprintln(c.Out)
 	if err != nil && err != io.EOF {
 		return i, "", err
 	}
@@ -266,41 +297,11 @@ func hideTyping() (restore func()) {
 	return func() { unix.IoctlSetTermios(fd, unix.TCSETS, old) }
 }
 
-func delnode(args []string, out io.Writer) error {
-	var d daemon
-	node, err := positional(d.flags("delnode"), args, "NODE")
-	if err != nil {
+func delnode(_ context.Context, c *cli.Call) error {
+	node := c.Value("node")
+	if err := of(c).ask("remove", node, nil); err != nil {
 		return err
 	}
-	if err := d.ask("remove", node, nil); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "node %s is no member any more\n", node)
-	return nil
-}
-
-// positional parses the flags of a verb with one argument, which may come before
-// or after them.
-func positional(f *flag.FlagSet, args []string, name string) (string, error) {
-	var first []string
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		first, args = args[:1], args[1:]
-	}
-	if err := f.Parse(args); err != nil {
-		return "", err
-	}
-	if first = append(first, f.Args()...); len(first) != 1 {
-		return "", fmt.Errorf("usage: %s %s", f.Name(), name)
-	}
-	return first[0], nil
-}
-
-func none(f *flag.FlagSet, args []string) error {
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	if f.NArg() > 0 {
-		return fmt.Errorf("%s: unexpected argument %q", f.Name(), f.Arg(0))
-	}
+	fmt.Fprintf(c.Out, "node %s is no member any more\n", node)
 	return nil
 }

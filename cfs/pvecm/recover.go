@@ -2,15 +2,16 @@ package pvecm
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
+	"etcpve/agents/tools/cli"
 	"etcpve/cfs/cluster"
 	"etcpve/cfs/join"
 )
@@ -18,17 +19,12 @@ import (
 // secretBytes is the size of a secret that keygen writes: what corosync takes.
 const secretBytes = 256
 
-func keygen(args []string, out io.Writer) error {
-	var d daemon
-	name, err := positional(d.flags("keygen"), args, "FILE")
-	if err != nil {
-		return err
-	}
+func keygen(_ context.Context, c *cli.Call) error {
 	secret := make([]byte, secretBytes)
 	if _, err := rand.Read(secret); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	f, err := os.OpenFile(c.Value("filename"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
 		return err
 	}
@@ -36,13 +32,9 @@ func keygen(args []string, out io.Writer) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func apiver(args []string, out io.Writer) error {
-	var d daemon
-	if err := none(d.flags("apiver"), args); err != nil {
-		return err
-	}
-	fmt.Fprintln(out, join.Version)
-	return nil
+func apiver(_ context.Context, c *cli.Call) error {
+	_, err := fmt.Fprintln(c.Out, join.Version)
+	return err
 }
 
 const aloneWarning = `This node has no quorum. It will go on as a cluster of one with what it has.
@@ -50,44 +42,31 @@ What only the other nodes know is lost, and they must join anew with 'pvecm add'
 Do this only if they will not come back.
 `
 
-func expected(args []string, out io.Writer) error {
-	var d daemon
-	var r cluster.Report
-	f := d.flags("expected")
-	force := f.Bool("force", false, "do not ask")
-	text, err := positional(f, args, "1")
-	if err != nil {
-		return err
-	}
-	votes, err := strconv.ParseUint(text, 10, 32)
-	if err != nil || votes == 0 {
-		return fmt.Errorf("expected: %q is no number of votes from 1 on", text)
-	}
-	if err := d.ask("status", nil, &r); err != nil {
-		return err
-	}
+func expected(_ context.Context, c *cli.Call) error {
+	d, votes := of(c), count(c, "expected")
+	r, err := d.report()
 	switch {
-	case len(r.Nodes) == 0:
-		return cluster.ErrAlone
-	case r.Quorate && uint32(votes) == r.Expected:
+	case err != nil:
+		return err
+	case r.Quorate && votes == r.Expected:
 		return nil
 	case r.Quorate:
 		return fmt.Errorf("expected: the cluster has quorum with %d votes expected: votes are given to nodes in corosync.conf", r.Expected)
 	case votes != 1:
 		return errors.New("expected: without quorum only 1 is possible: this node goes on alone and the others join anew")
 	}
-	if !*force && !confirmed(out) {
+	if !c.Bool("force") && !confirmed(c) {
 		return errors.New("expected: not confirmed")
 	}
 	if err := d.ask("survive", nil, nil); err != nil {
 		return err
 	}
-	return d.await(out, func(r cluster.Report) bool { return r.Quorate && len(r.Nodes) == 1 })
+	return d.await(c.Out, func(r cluster.Report) bool { return r.Quorate && len(r.Nodes) == 1 })
 }
 
-func confirmed(out io.Writer) bool {
-	fmt.Fprint(out, aloneWarning, "Are you sure you want to continue (yes/no)? ")
-	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+func confirmed(c *cli.Call) bool {
+	fmt.Fprint(c.Out, aloneWarning, "Are you sure you want to continue (yes/no)? ")
+	answer, _ := bufio.NewReader(c.In).ReadString('\n')
 	return strings.TrimSpace(answer) == "yes"
 }
 

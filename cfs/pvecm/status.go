@@ -1,31 +1,27 @@
 package pvecm
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
+	"etcpve/agents/tools/cli"
 	"etcpve/cfs/cluster"
 )
 
-func statusVerb(args []string, out io.Writer) error {
-	var d daemon
-	var r cluster.Report
-	if err := none(d.flags("status"), args); err != nil {
-		return err
+func status(_ context.Context, c *cli.Call) error {
+	r, err := of(c).report()
+	if err == nil {
+		printStatus(c.Out, r, time.Now())
 	}
-	if err := d.ask("status", nil, &r); err != nil {
-		return err
-	}
-	if len(r.Nodes) == 0 {
-		return cluster.ErrAlone
-	}
-	printStatus(out, r, time.Now())
-	return nil
+	return err
 }
 
-// printStatus has the form of PVE's pvecm status; what corosync would say of
-// itself is replaced by where the log stands.
+// printStatus has the form of PVE's pvecm status. A ring is a leader's term here.
+// What corosync knows nothing of comes last.
 func printStatus(out io.Writer, r cluster.Report, now time.Time) {
 	heading(out, "Cluster information")
 	field(out, "Name", r.Cluster)
@@ -38,9 +34,7 @@ func printStatus(out io.Writer, r cluster.Report, now time.Time) {
 	field(out, "Quorum provider", "raft")
 	field(out, "Nodes", present(r))
 	field(out, "Node ID", fmt.Sprintf("0x%08x", own(r).ID))
-	field(out, "Leader", orNone(r.Leader))
-	field(out, "Term", r.Term)
-	field(out, "Log index", r.Applied)
+	field(out, "Ring ID", fmt.Sprintf("%x.%x", leader(r).ID, r.Term))
 	field(out, "Quorate", yes(r.Quorate))
 	fmt.Fprintln(out)
 	heading(out, "Votequorum information")
@@ -48,32 +42,87 @@ func printStatus(out io.Writer, r cluster.Report, now time.Time) {
 	field(out, "Highest expected", r.Expected)
 	field(out, "Total votes", r.Present)
 	field(out, "Quorum", r.Expected/2+1)
-	field(out, "Flags", map[bool]string{true: "Quorate", false: ""}[r.Quorate])
+	field(out, "Flags", flags(r))
 	fmt.Fprintln(out)
+	printMembers(out, r)
+	fmt.Fprintln(out)
+	heading(out, "Raft information")
+	field(out, "Leader", orNone(r.Leader))
+	field(out, "Term", r.Term)
+	field(out, "Log index", r.Applied)
+	field(out, "Voters", orNone(named(r, "voter")))
+	field(out, "Learners", orNone(named(r, "learner")))
+}
+
+// printMembers lists who answers. With a quorum device there is a column that
+// says whether it is alive and votes.
+func printMembers(out io.Writer, r cluster.Report) {
 	heading(out, "Membership information")
-	fmt.Fprintln(out, "    Nodeid      Votes    Role    Name")
+	column, state := "", ""
+	if w := r.Witness; w != nil {
+		column, state = fmt.Sprintf("%10s ", "Qdevice"), fmt.Sprintf("%10s ", device(*w))
+	}
+	fmt.Fprintf(out, "    Nodeid      Votes %sName\n", column)
 	for _, n := range r.Nodes {
 		if n.Online {
-			fmt.Fprintf(out, "0x%08x %10d    %-7s %s%s\n", n.ID, n.Votes, n.Role, n.Address, map[bool]string{true: " (local)"}[n.Name == r.Node])
+			fmt.Fprintf(out, "0x%08x %10d %s%s%s\n", n.ID, n.Votes, state, n.Address, map[bool]string{true: " (local)"}[n.Name == r.Node])
 		}
+	}
+	if w := r.Witness; w != nil {
+		fmt.Fprintf(out, "0x%08x %10d %10s Qdevice\n", 0, w.Votes, "")
 	}
 }
 
-func nodesVerb(args []string, out io.Writer) error {
-	var d daemon
-	var r cluster.Report
-	if err := none(d.flags("nodes"), args); err != nil {
+// device is how votequorum writes a device's state: (not) alive, (no) vote, not
+// master wins.
+func device(w cluster.Member) string {
+	alive, vote := "NA", "NV"
+	if w.Online {
+		alive = "A"
+	}
+	if w.Online && w.Role == "voter" {
+		vote = "V"
+	}
+	return alive + "," + vote + ",NMW"
+}
+
+func flags(r cluster.Report) string {
+	var list []string
+	if r.Quorate {
+		list = append(list, "Quorate")
+	}
+	if r.Witness != nil {
+		list = append(list, "Qdevice")
+	}
+	return strings.Join(list, " ")
+}
+
+// named lists the members in a role, the quorum device among them.
+func named(r cluster.Report, role string) string {
+	members := r.Nodes
+	if r.Witness != nil {
+		members = append(slices.Clone(members), *r.Witness)
+	}
+	var names []string
+	for _, m := range members {
+		if m.Role == role {
+			names = append(names, m.Name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func nodes(_ context.Context, c *cli.Call) error {
+	r, err := of(c).report()
+	if err != nil {
 		return err
 	}
-	if err := d.ask("status", nil, &r); err != nil {
-		return err
-	}
-	fmt.Fprintln(out)
-	heading(out, "Membership information")
-	fmt.Fprintln(out, "    Nodeid      Votes Name")
+	fmt.Fprintln(c.Out)
+	heading(c.Out, "Membership information")
+	fmt.Fprintln(c.Out, "    Nodeid      Votes Name")
 	for _, n := range r.Nodes {
 		if n.Online {
-			fmt.Fprintf(out, "%10d %10d %s%s\n", n.ID, n.Votes, n.Name, map[bool]string{true: " (local)"}[n.Name == r.Node])
+			fmt.Fprintf(c.Out, "%10d %10d %s%s\n", n.ID, n.Votes, n.Name, map[bool]string{true: " (local)"}[n.Name == r.Node])
 		}
 	}
 	return nil
@@ -103,6 +152,15 @@ func present(r cluster.Report) (n int) {
 func own(r cluster.Report) cluster.Member {
 	for _, m := range r.Nodes {
 		if m.Name == r.Node {
+			return m
+		}
+	}
+	return cluster.Member{}
+}
+
+func leader(r cluster.Report) cluster.Member {
+	for _, m := range r.Nodes {
+		if m.Name == r.Leader {
 			return m
 		}
 	}

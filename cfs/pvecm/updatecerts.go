@@ -1,21 +1,22 @@
 package pvecm
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"etcpve/agents/tools/cli"
 	"etcpve/cfs/join"
 	"etcpve/cfs/layout"
 )
@@ -27,33 +28,31 @@ const rsaBits = 2048
 type place struct {
 	mount, node string
 	now         time.Time
+	renew       bool // the certificate, in any case
 	say         func(format string, args ...any)
 }
 
-func updatecerts(args []string, out io.Writer) error {
-	f := flag.NewFlagSet("pvecm updatecerts", flag.ContinueOnError)
-	silent := f.Bool("silent", false, "say nothing when all is well")
-	mount := f.String("mount", "/etc/pve", "where the tree is mounted")
-	node := f.String("node", "", "name of this node (default the host name)")
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	if *node == "" {
-		name, err := hostname()
-		if err != nil {
-			return err
-		}
-		*node = name
-	}
-	p := place{mount: *mount, node: *node, now: time.Now(), say: func(format string, args ...any) {
-		if !*silent {
-			fmt.Fprintf(out, format+"\n", args...)
+func updatecerts(_ context.Context, c *cli.Call) error {
+	p := place{mount: or(c, "mount", defaultMount), node: c.Value("node"), now: time.Now(), renew: c.Bool("force"), say: func(format string, args ...any) {
+		if !c.Bool("silent") {
+			fmt.Fprintf(c.Out, format+"\n", args...)
 		}
 	}}
-	if _, err := os.Stat(p.path(".version")); err != nil {
-		return fmt.Errorf("%s: pmxcfs is not mounted there: %w", *mount, err)
+	if p.node == "" {
+		var err error
+		if p.node, err = hostname(); err != nil {
+			return err
+		}
 	}
-	for _, step := range []func() error{p.directories, p.ticketKeys, p.certificates} {
+	return complete(p)
+}
+
+// complete makes what is missing of a node in the tree.
+func complete(p place) error {
+	if _, err := os.Stat(p.path(".version")); err != nil {
+		return fmt.Errorf("%s: pmxcfs is not mounted there: %w", p.mount, err)
+	}
+	for _, step := range []func() error{p.directories, p.ticketKeys, p.certificates, p.hostKeys} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -120,7 +119,7 @@ func (p place) certificates() error {
 		return err
 	}
 	certName, keyName := "nodes/"+p.node+"/pve-ssl.pem", "nodes/"+p.node+"/pve-ssl.key"
-	if old, err := os.ReadFile(p.path(certName)); err == nil {
+	if old, err := os.ReadFile(p.path(certName)); err == nil && !p.renew {
 		cert, err := join.ParseCertificate(old)
 		if keyMissing, e := p.missing(keyName); err == nil && e == nil && !keyMissing && authority.Signed(cert, p.node, p.now) {
 			return nil
@@ -138,6 +137,26 @@ func (p place) certificates() error {
 		return err
 	}
 	return p.save(certName, cert)
+}
+
+// hostKey is the public key by which the SSH server of this machine is known.
+const hostKey = "/etc/ssh/ssh_host_rsa_key.pub"
+
+// hostKeys lets the other nodes know this node's SSH server, if it has one.
+func (p place) hostKeys() error {
+	public, err := os.ReadFile(hostKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	fields := strings.Fields(string(public))
+	if err != nil || len(fields) < 2 {
+		return errors.Join(fmt.Errorf("%s: no public key", hostKey), err)
+	}
+	name, line := "nodes/"+p.node+"/ssh_known_hosts", p.node+" "+fields[0]+" "+fields[1]+"\n"
+	if old, err := os.ReadFile(p.path(name)); err == nil && string(old) == line {
+		return nil
+	}
+	return p.save(name, []byte(line))
 }
 
 func (p place) authority() (*join.Authority, error) {
