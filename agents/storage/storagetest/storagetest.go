@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"etcpve/agents/storage"
@@ -22,6 +23,7 @@ type Subject struct {
 	Format string // of the volumes to be made
 	Limit  bool   // volumes have a size that is kept
 	Fixed  bool   // volumes cannot grow
+	How    string // what stands behind the type: "real", or what takes its place
 
 	// Write and Read change and return the content of a volume, for types whose
 	// volumes really keep some. They may be nil.
@@ -35,23 +37,39 @@ const (
 	more = 16 << 20
 )
 
-// Run tests a type.
+// Run tests a type, and logs which promises it keeps and which abilities it
+// does not have.
 func Run(t *testing.T, s Subject) {
+	row := []string{s.Config.Type, s.Format, s.How}
 	for _, promise := range []struct {
-		name string
-		test func(Subject, *testing.T)
+		name, ability string
+		test          func(Subject, *testing.T)
 	}{
-		{"ActivatingTwiceIsHarmless", Subject.activates},
-		{"ForeignNamesAreRefused", Subject.refusesNames},
-		{"VolumesAreListedUntilFreed", Subject.listsVolumes},
-		{"LowestFreeNameIsUsed", Subject.namesVolumes},
-		{"VolumesOnlyGrow", Subject.resizes},
-		{"RollbackBringsContentBack", Subject.rollsBack},
-		{"BasesOutliveTheirClones", Subject.clones},
-		{"StreamsCarryContent", Subject.streams},
+		{"ActivatingTwiceIsHarmless", "activate", Subject.activates},
+		{"ForeignNamesAreRefused", "names", Subject.refusesNames},
+		{"VolumesAreListedUntilFreed", "alloc+list+free", Subject.listsVolumes},
+		{"LowestFreeNameIsUsed", "free name", Subject.namesVolumes},
+		{"VolumesOnlyGrow", "resize", Subject.resizes},
+		{"RollbackBringsContentBack", "snapshot", Subject.rollsBack},
+		{"BasesOutliveTheirClones", "base+clone", Subject.clones},
+		{"RenamingKeepsContent", "rename", Subject.renames},
+		{"StreamsCarryContent", "stream", Subject.streams},
 	} {
-		t.Run(promise.name, func(t *testing.T) { promise.test(s, t) })
+		verdict := "FAILED"
+		t.Run(promise.name, func(t *testing.T) {
+			defer func() {
+				switch {
+				case t.Skipped():
+					verdict = "-"
+				case !t.Failed():
+					verdict = "yes"
+				}
+			}()
+			promise.test(s, t)
+		})
+		row = append(row, promise.ability+" "+verdict)
 	}
+	t.Log("conformance | " + strings.Join(row, " | "))
 }
 
 func (s Subject) activates(t *testing.T) {
@@ -124,6 +142,11 @@ func (s Subject) names(t *testing.T, vmid uint32) (names []string) {
 
 func (s Subject) path(t *testing.T, v storage.Volume) string {
 	t.Helper()
+	if a, ok := s.Plugin.(storage.VolumeActivator); ok {
+		if err := a.ActivateVolume(t.Context(), s.Config, v, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
 	path, err := s.Plugin.Path(s.Config, v, "")
 	if err != nil {
 		t.Fatal(err)
@@ -281,6 +304,30 @@ func (s Subject) clones(t *testing.T) {
 		t.Error("a base was freed that a clone stands on")
 	}
 	s.free(t, clone, base)
+}
+
+func (s Subject) renames(t *testing.T) {
+	r, can := s.Plugin.(storage.Renamer)
+	v := s.alloc(t, 100)
+	if !can || !s.has("rename", v) {
+		s.free(t, v)
+		t.Skip("no other names")
+	}
+	s.write(t, s.path(t, v), 5)
+	name, err := r.Rename(t.Context(), s.Config, v, 101, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed := s.parse(t, name)
+	if renamed.VMID != 101 || !slices.Equal(s.names(t, 0), []string{name}) {
+		t.Errorf("renamed: %+v among %q", renamed, s.names(t, 0))
+	}
+	s.expect(t, s.path(t, renamed), 5)
+	other := s.alloc(t, 100)
+	if _, err := r.Rename(t.Context(), s.Config, other, 101, renamed.File); err == nil {
+		t.Error("a volume took the name of another")
+	}
+	s.free(t, other, renamed)
 }
 
 func (s Subject) streams(t *testing.T) {

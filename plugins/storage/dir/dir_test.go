@@ -61,12 +61,12 @@ func TestConforms(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			p, c := newStorage(t)
 			write, read := ioOf(format)
-			storagetest.Run(t, storagetest.Subject{Plugin: p, Config: c, Format: format, Limit: true, Fixed: format == "vmdk", Write: write, Read: read})
+			storagetest.Run(t, storagetest.Subject{Plugin: p, Config: c, Format: format, Limit: true, Fixed: format == "vmdk", Write: write, Read: read, How: "real"})
 		})
 	}
 	t.Run("subvol", func(t *testing.T) {
 		p, c := newStorage(t)
-		storagetest.Run(t, storagetest.Subject{Plugin: p, Config: c, Format: "subvol", Write: writeFile, Read: readFile})
+		storagetest.Run(t, storagetest.Subject{Plugin: p, Config: c, Format: "subvol", Write: writeFile, Read: readFile, How: "real"})
 	})
 }
 
