@@ -15,7 +15,9 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 
 	"etcpve/agents/host"
 )
@@ -149,6 +151,17 @@ type (
 
 // ErrUnsupported says that a type of storage cannot do what was asked.
 var ErrUnsupported = errors.New("not supported by this type of storage")
+
+// A BlockedError says which newer snapshots a rollback would destroy.
+type BlockedError struct {
+	Volume, Snapshot string
+	Blockers         []string
+}
+
+func (e *BlockedError) Error() string {
+	return fmt.Sprintf("can't rollback, '%s' is not most recent snapshot on '%s': in the way: %s",
+		e.Snapshot, e.Volume, strings.Join(e.Blockers, ", "))
+}
 
 // ErrOffline says that a storage's server does not answer.
 var ErrOffline = errors.New("storage is not online")

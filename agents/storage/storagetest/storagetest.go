@@ -335,29 +335,50 @@ func (s Subject) streams(t *testing.T) {
 	if !can || s.Write == nil {
 		t.Skip("no streams")
 	}
-	format := map[string]string{"subvol": "tar+size"}[s.Format]
-	if format == "" {
-		format = "raw+size"
-	}
 	v := s.alloc(t, 100)
 	s.write(t, s.path(t, v), 9)
-	var stream bytes.Buffer
-	if err := e.Export(t.Context(), s.Config, v, storage.Stream{Format: format}, &stream); err != nil {
-		t.Fatal(err)
+	formats := e.Streams(s.Config, v, storage.Stream{})
+	if len(formats) == 0 {
+		t.Error("no format for a stream")
+	}
+	for _, format := range formats {
+		s.travels(t, e, v, storage.Stream{Format: format})
+	}
+	if err := e.Import(t.Context(), s.Config, v, storage.Stream{Format: "none"}, strings.NewReader("")); err == nil || errors.Is(err, storage.ErrOffline) {
+		t.Errorf("a stream of another type was taken: %v", err)
+	}
+	s.free(t, v)
+}
+
+// travels sends a volume whose content is 9 to another guest, on the same
+// storage.
+func (s Subject) travels(t *testing.T, e storage.Exporter, v storage.Volume, stream storage.Stream) {
+	t.Helper()
+	var text bytes.Buffer
+	if err := e.Export(t.Context(), s.Config, v, stream, &text); err != nil {
+		t.Fatalf("%s: export: %v", stream.Format, err)
 	}
 	target := s.alloc(t, 101)
-	if err := e.Import(t.Context(), s.Config, target, storage.Stream{Format: format}, bytes.NewReader(stream.Bytes())); err == nil {
-		t.Error("an existing volume was overwritten")
+	s.write(t, s.path(t, target), 3)
+	if err := e.Import(t.Context(), s.Config, target, stream, bytes.NewReader(text.Bytes())); err == nil {
+		t.Errorf("%s: an existing volume was overwritten", stream.Format)
 	}
+	s.expect(t, s.path(t, target), 3)
 	if err := s.Plugin.Free(t.Context(), s.Config, target); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Import(t.Context(), s.Config, target, storage.Stream{Format: format}, bytes.NewReader(stream.Bytes())); err != nil {
-		t.Fatal(err)
+	if err := e.Import(t.Context(), s.Config, target, stream, bytes.NewReader(text.Bytes())); err != nil {
+		t.Fatalf("%s: import: %v", stream.Format, err)
 	}
 	s.expect(t, s.path(t, target), 9)
-	if err := e.Import(t.Context(), s.Config, v, storage.Stream{Format: "none"}, &stream); err == nil || errors.Is(err, storage.ErrOffline) {
-		t.Errorf("a stream of another type was taken: %v", err)
+	if err := s.Plugin.Free(t.Context(), s.Config, target); err != nil {
+		t.Error(err)
 	}
-	s.free(t, v, target)
+	// Of a stream that was cut short, nothing stays.
+	if err := e.Import(t.Context(), s.Config, target, stream, bytes.NewReader(text.Bytes()[:min(4, text.Len()-1)])); err == nil {
+		t.Errorf("%s: a stream that was cut short was taken", stream.Format)
+	}
+	if names := s.names(t, 101); len(names) > 0 {
+		t.Errorf("%s: a stream that was cut short left %q", stream.Format, names)
+	}
 }

@@ -25,7 +25,7 @@ func TestConforms(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			m := newMachine("vg")
 			storagetest.Run(t, storagetest.Subject{Plugin: plugin(m), Config: config(kind), Format: "raw", Limit: true,
-				Write: m.write, Read: m.read, How: "simulated commands"})
+				Write: m.Write, Read: m.Read, How: "simulated commands"})
 		})
 	}
 }

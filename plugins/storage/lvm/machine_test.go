@@ -244,8 +244,18 @@ func (e endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// write and read change and return the content of the volume behind a device.
-func (m *machine) write(t *testing.T, path string, content byte) {
+// The machine as storagetest asks it.
+
+func (m *machine) Has(name string) bool { return m.find(name) != nil }
+
+func (m *machine) Snapshot(name string) error { return fmt.Errorf("%s: no such command", name) }
+
+func (m *machine) Property(name, property string) string {
+	return fmt.Sprintf("%.2fg", float64(m.find(name).size)/(1<<30))
+}
+
+// Write and Read change and return the content of the volume behind a device.
+func (m *machine) Write(t *testing.T, path string, content byte) {
 	t.Helper()
 	l := m.find(path)
 	if l == nil || !strings.HasPrefix(path, "/dev/"+m.vg+"/") || l.readOnly {
@@ -254,7 +264,7 @@ func (m *machine) write(t *testing.T, path string, content byte) {
 	l.content = content
 }
 
-func (m *machine) read(t *testing.T, path string) byte {
+func (m *machine) Read(t *testing.T, path string) byte {
 	t.Helper()
 	l := m.find(path)
 	if l == nil {

@@ -1,0 +1,82 @@
+package zfspool_test
+
+import (
+	"testing"
+
+	"etcpve/agents/host/hosttest"
+	"etcpve/agents/storage"
+	"etcpve/agents/storage/storagetest"
+	"etcpve/plugins/storage/zfspool"
+)
+
+func config(settings ...string) *storage.Config {
+	c := &storage.Config{ID: "tank", Type: "zfspool", Values: map[string]string{"pool": "tank/vms"}}
+	for i := 0; i < len(settings); i += 2 {
+		c.Values[settings[i]] = settings[i+1]
+	}
+	return c
+}
+
+func TestConforms(t *testing.T) {
+	for _, format := range []string{"raw", "subvol"} {
+		t.Run(format, func(t *testing.T) {
+			m := newMachine("tank/vms")
+			m.sets["tank"] = &dataset{}
+			storagetest.Run(t, storagetest.Subject{Plugin: zfspool.New(m), Config: config(), Format: format, Limit: true,
+				Write: m.Write, Read: m.Read, How: "simulated commands"})
+		})
+	}
+}
+
+const listing = "$ zfs list -Hp -d 1 -t volume,filesystem -o name,volsize,refquota,used,origin,creation tank/vms\n"
+
+func TestCommands(t *testing.T) {
+	script := hosttest.New(t, `
+$ zpool list -H -o name tank
+! cannot open 'tank': no such pool
+= 1
+$ zpool import -d /dev/disk/by-id/ -o cachefile=none tank
+$ zfs mount -a
+`+listing+`
+$ zfs create -s -b 16k -V 2048k tank/vms/vm-100-disk-0
+`+listing+`
+$ zfs create -o acltype=posixacl -o xattr=sa -o refquota=none tank/vms/subvol-101-disk-0
+$ zfs rename tank/vms/vm-100-disk-0 tank/vms/base-100-disk-0
+$ zfs snapshot tank/vms/base-100-disk-0@__base__
+! out of space
+= 1
+$ zfs rename tank/vms/base-100-disk-0 tank/vms/vm-100-disk-0
+$ zfs send -Rpv -I one -- tank/vms/vm-100-disk-0@two
+`)
+	p, c := zfspool.New(script), config("sparse", "1", "blocksize", "16k")
+	if err := p.Activate(t.Context(), c); err != nil {
+		t.Error(err)
+	}
+	name, err := p.Alloc(t.Context(), c, storage.Request{VMID: 100, Bytes: 1<<20 + 1})
+	if err != nil || name != "vm-100-disk-0" {
+		t.Errorf("%s, %v", name, err)
+	}
+	if name, err = p.Alloc(t.Context(), c, storage.Request{VMID: 101, Format: "subvol"}); err != nil || name != "subvol-101-disk-0" {
+		t.Errorf("%s, %v", name, err)
+	}
+	v, err := p.Parse("vm-100-disk-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.CreateBase(t.Context(), c, v); err == nil {
+		t.Error("a base without its snapshot")
+	}
+	if err := p.Export(t.Context(), c, v, storage.Stream{Format: "zfs", Snapshot: "two", Base: "one", Snapshots: true}, t.Output()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestForeignDataSetsAreNotListed(t *testing.T) {
+	script := hosttest.New(t, listing+
+		"> tank/vms\t-\t0\t1\t-\t1\n> tank/vms/home\t-\t0\t1\t-\t1\n> tank/vms/vm-100-disk-0\t1048576\t-\t1\t-\t7\n"+
+		"> tank/vms/vm-101-disk-0\t1048576\t-\t1\ttank/vms/base-9-disk-0@__base__\t7\n")
+	all, err := zfspool.New(script).List(t.Context(), config(), storage.Query{Content: storage.Images})
+	if err != nil || len(all) != 2 || all[0].Name != "base-9-disk-0/vm-101-disk-0" || all[1].Name != "vm-100-disk-0" || all[1].Created != 7 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
