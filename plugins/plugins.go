@@ -6,17 +6,28 @@ package plugins
 
 import (
 	"etcpve/agents/storage"
+	"etcpve/plugins/storage/btrfs"
 	"etcpve/plugins/storage/dir"
+	"etcpve/plugins/storage/iscsi"
+	"etcpve/plugins/storage/iscsidirect"
+	"etcpve/plugins/storage/lvm"
 	"etcpve/plugins/storage/mount"
+	"etcpve/plugins/storage/zfspool"
 )
 
 // Storage returns the types of storage, by the word in storage.cfg. Secrets are
 // below the tree.
 func Storage(run storage.Runner, tree string) map[string]storage.Plugin {
 	return map[string]storage.Plugin{
-		"dir":    dir.Plugin{Run: run},
-		"nfs":    mount.NFS(run),
-		"cifs":   mount.CIFS(run, tree),
-		"cephfs": mount.CephFS(run, tree),
+		"btrfs":       btrfs.New(run),
+		"cephfs":      mount.CephFS(run, tree),
+		"cifs":        mount.CIFS(run, tree),
+		"iscsi":       iscsi.New(run, ""),
+		"iscsidirect": iscsidirect.New(run),
+		"dir":         dir.Plugin{Run: run},
+		"lvm":         lvm.New(run),
+		"lvmthin":     lvm.NewThin(run),
+		"nfs":         mount.NFS(run),
+		"zfspool":     zfspool.New(run),
 	}
 }

@@ -75,15 +75,9 @@ func Export(ctx context.Context, run storage.Runner, path string, bytes int64, t
 	return err
 }
 
-// A Target is a type that can take a stream.
-type Target interface {
-	storage.Plugin
-	storage.VolumeActivator
-}
-
 // Import creates a volume from a stream. Sparse says that new volumes are all
 // zeros, so that zeros need not be written.
-func Import(ctx context.Context, run storage.Runner, p Target, c *storage.Config, v storage.Volume, sparse bool, from io.Reader) error {
+func Import(ctx context.Context, run storage.Runner, p storage.Plugin, c *storage.Config, v storage.Volume, sparse bool, from io.Reader) error {
 	if v.Base != "" || v.IsBase {
 		return fmt.Errorf("cannot import into '%s'", v.Name)
 	}
@@ -95,7 +89,11 @@ func Import(ctx context.Context, run storage.Runner, p Target, c *storage.Config
 	if err != nil {
 		return err
 	}
-	err = fill(ctx, run, p, c, v, sparse, from)
+	counted := &counter{from: io.LimitReader(from, bytes)}
+	err = fill(ctx, run, p, c, v, sparse, counted)
+	if err == nil && counted.bytes != bytes {
+		err = fmt.Errorf("the stream ends after %d of %d bytes", counted.bytes, bytes)
+	}
 	if err != nil {
 		// Also after ctx has ended: half a volume is none.
 		err = errors.Join(err, p.Free(context.WithoutCancel(ctx), c, v))
@@ -106,9 +104,22 @@ func Import(ctx context.Context, run storage.Runner, p Target, c *storage.Config
 	return err
 }
 
-func fill(ctx context.Context, run storage.Runner, p Target, c *storage.Config, v storage.Volume, sparse bool, from io.Reader) error {
-	if err := p.ActivateVolume(ctx, c, v, ""); err != nil {
-		return err
+type counter struct {
+	from  io.Reader
+	bytes int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.bytes += int64(n)
+	return n, err
+}
+
+func fill(ctx context.Context, run storage.Runner, p storage.Plugin, c *storage.Config, v storage.Volume, sparse bool, from io.Reader) error {
+	if a, ok := p.(storage.VolumeActivator); ok {
+		if err := a.ActivateVolume(ctx, c, v, ""); err != nil {
+			return err
+		}
 	}
 	path, err := p.Path(c, v, "")
 	if err != nil {

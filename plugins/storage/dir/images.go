@@ -40,7 +40,7 @@ func (p Plugin) Alloc(ctx context.Context, c *storage.Config, r storage.Request)
 		}
 		return v.Name, os.Mkdir(path, 0o755)
 	}
-	return v.Name, p.run(ctx, slices.Concat([]string{"qemu-img", "create"}, preallocation(c, r.Format),
+	return v.Name, p.run(ctx, slices.Concat([]string{"qemu-img", "create"}, options(c, r.Format),
 		[]string{"-f", r.Format, path, strconv.FormatInt(r.Bytes, 10)})...)
 }
 
@@ -90,17 +90,23 @@ func (p Plugin) freeName(c *storage.Config, prefix string, vmid uint32, extensio
 	return storage.FreeName(prefix, vmid, extension, names)
 }
 
-// preallocation returns the options of qemu-img for the setting of that name.
-// Raw images have no metadata to be allocated before; vmdk takes no such option.
-func preallocation(c *storage.Config, format string) []string {
+// Preallocation returns the option of qemu-img for the setting of that name. Raw
+// images have no metadata to be allocated before.
+func Preallocation(c *storage.Config, format string) string {
 	mode := c.Preallocation()
-	switch {
-	case format == "raw" && mode == "metadata":
+	if format == "raw" && mode == "metadata" {
 		mode = "off"
-	case format == "vmdk":
+	}
+	return "preallocation=" + mode
+}
+
+// options returns the options of "qemu-img create". To vmdk, preallocation means
+// something else.
+func options(c *storage.Config, format string) []string {
+	if format == "vmdk" {
 		return nil
 	}
-	return []string{"-o", "preallocation=" + mode}
+	return []string{"-o", Preallocation(c, format)}
 }
 
 // Free removes a volume with the files that belong to it.

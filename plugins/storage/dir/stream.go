@@ -3,6 +3,7 @@ package dir
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -121,7 +122,14 @@ func (p Plugin) Import(ctx context.Context, c *storage.Config, v storage.Volume,
 		return p.unpack(ctx, from, path)
 	}
 	return staged(path, func(stage string) error {
-		if err := receive(stage, from); err != nil {
+		n, err := receive(stage, from)
+		if err == nil && kind == "raw" && n != size {
+			err = fmt.Errorf("the stream ends after %d of %d bytes", n, size)
+		}
+		if err == nil && kind != "raw" {
+			err = p.check(ctx, kind, stage)
+		}
+		if err != nil {
 			return err
 		}
 		if kind != v.Format {
@@ -135,22 +143,45 @@ func (p Plugin) unpack(ctx context.Context, archive io.Reader, path string) erro
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return err
 	}
-	argv := []string{"tar", "--numeric-owner", "--acls", "--xattrs", "--sparse", "-C", path, "-xpf", "-"}
-	_, err := p.Run.Run(ctx, host.Command{Argv: argv, Input: archive})
+	err := p.Unpack(ctx, archive, path)
 	if err != nil {
 		_ = os.RemoveAll(path) // half a volume is none; the error says why
 	}
 	return err
 }
 
-func receive(path string, from io.Reader) error {
+// Unpack fills a directory from an archive.
+func (p Plugin) Unpack(ctx context.Context, archive io.Reader, path string) error {
+	argv := []string{"tar", "--numeric-owner", "--acls", "--xattrs", "--sparse", "-C", path, "-xpf", "-"}
+	_, err := p.Run.Run(ctx, host.Command{Argv: argv, Input: archive})
+	return err
+}
+
+// leaked is what "qemu-img check" ends with if nothing is wrong but some space
+// that nothing refers to.
+const leaked = 3
+
+// check refuses an image that is not whole. What is missing at its end, QEMU
+// would read as zeros.
+func (p Plugin) check(ctx context.Context, format, path string) error {
+	err := p.run(ctx, "qemu-img", "check", "-q", "-f", format, path)
+	var exit *host.ExitError
+	if errors.As(err, &exit) && exit.Code == leaked {
+		return nil
+	}
+	return err
+}
+
+// receive writes a stream to a new file and returns how many bytes it had.
+func receive(path string, from io.Reader) (int64, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if _, err := io.Copy(f, from); err != nil {
+	n, err := io.Copy(f, from)
+	if err != nil {
 		_ = f.Close() // the first error counts
-		return err
+		return n, err
 	}
-	return f.Close()
+	return n, f.Close()
 }

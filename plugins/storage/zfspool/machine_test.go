@@ -26,12 +26,12 @@ type machine struct {
 
 // A dataset is a volume, a file system or, with "@" in its name, a snapshot.
 type dataset struct {
-	volume             bool
-	volsize, refquota  int64
-	origin             string
-	content            byte
-	txg                int
-	mounted, destroyed bool
+	volume            bool
+	volsize, refquota int64
+	origin            string
+	content           byte
+	txg               int
+	mounted           bool
 }
 
 func newMachine(pool string) *machine {
