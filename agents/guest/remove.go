@@ -11,6 +11,7 @@ import (
 type removal struct {
 	force bool            // errors of volumes are only logged
 	only  map[string]bool // undo of a creation: the volumes that have the snapshot
+	again bool            // it was begun before, so the guest is locked for it
 }
 
 // Delete removes a snapshot with the saved state and the snapshots of all
@@ -26,7 +27,7 @@ func (s *Snapshots) remove(ctx context.Context, vmid uint32, name string, how re
 		if snap, err = snapshotOf(c, name); err != nil {
 			return err
 		}
-		if how.only == nil {
+		if how.only == nil && !how.again {
 			if err := s.removable(ctx, c, snap); err != nil {
 				return err
 			}

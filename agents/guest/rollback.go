@@ -33,6 +33,12 @@ func (s *Snapshots) Rollback(ctx context.Context, vmid uint32, name string) erro
 	if err != nil {
 		return err
 	}
+	return s.rollBack(ctx, vmid, name, volumes)
+}
+
+// rollBack returns the volumes and the configuration of a guest that is locked
+// for it. It may be repeated.
+func (s *Snapshots) rollBack(ctx context.Context, vmid uint32, name string, volumes []guest.Volume) error {
 	for _, v := range volumes {
 		if err := s.Volumes.Rollback(ctx, v, name); err != nil {
 			return err
@@ -40,7 +46,7 @@ func (s *Snapshots) Rollback(ctx context.Context, vmid uint32, name string) erro
 	}
 	var state string
 	var on Hardware
-	err = s.Files.Edit(ctx, vmid, func(c *guest.Config) (err error) {
+	err := s.Files.Edit(ctx, vmid, func(c *guest.Config) (err error) {
 		state, on, err = apply(c, name)
 		return err
 	})

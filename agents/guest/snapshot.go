@@ -127,6 +127,25 @@ func disks(kind layout.Kind, s *guest.Section) []guest.Volume {
 	return out
 }
 
+// Repair brings to an end what a process that is gone has begun, if the guest is
+// still locked for it: a snapshot that was being made is removed, one that was
+// being removed is removed, and a rollback is done once more.
+func (s *Snapshots) Repair(ctx context.Context, vmid uint32, name string) error {
+	c, err := s.Files.Load(ctx, vmid)
+	if err != nil {
+		return err
+	}
+	snap := c.Snapshots[name]
+	switch lock := c.Main.Get("lock"); {
+	case lock == LockRollback && snap != nil:
+		return s.rollBack(ctx, vmid, name, disks(c.Kind, snap))
+	case lock == LockSnapshot && snap != nil && snap.Get("snapstate") == "prepare",
+		lock == LockSnapshotDelete && snap != nil && snap.Get("snapstate") == "delete":
+		return s.remove(ctx, vmid, name, removal{again: true})
+	}
+	return nil // it had not begun, or was done
+}
+
 // Prepare locks the guest and writes down the snapshot that is about to be
 // made.
 func (s *Snapshots) Prepare(ctx context.Context, vmid uint32, name string, memory bool, comment string) error {
@@ -244,37 +263,42 @@ func (s *Snapshots) snapshotVolumes(ctx context.Context, vmid uint32, name strin
 		return done, err
 	}
 	release, err := s.hold(ctx, c, snap, running)
-	defer release()
-	if err != nil {
-		return done, err
-	}
 	for _, v := range volumes {
-		if err := s.Volumes.Snapshot(ctx, v, name); err != nil {
-			return done, err
+		if err != nil {
+			break
 		}
-		done[v.Key] = true
+		if err = s.Volumes.Snapshot(ctx, v, name); err == nil {
+			done[v.Key] = true
+		}
 	}
-	return done, nil
+	if e := release(); e != nil && snap.Has("vmstate") {
+		err = errors.Join(err, e) // without the whole state the snapshot is none
+	}
+	return done, err
 }
 
 // hold brings a running guest to a point where its volumes agree. The
-// returned function lets it go on, whatever happened.
-func (s *Snapshots) hold(ctx context.Context, c *guest.Config, snap *guest.Section, running bool) (release func(), err error) {
-	var undo []func()
-	release = func() {
+// returned function lets it go on, whatever happened, and says whether its
+// state was saved.
+func (s *Snapshots) hold(ctx context.Context, c *guest.Config, snap *guest.Section, running bool) (release func() error, err error) {
+	var undo []func() error
+	release = func() (failures error) {
 		for _, step := range undo {
-			step()
+			failures = errors.Join(failures, step())
 		}
+		return failures
 	}
 	if !running {
 		return release, nil
 	}
 	after := context.WithoutCancel(ctx)
-	logged := func(what string, step func() error) func() {
-		return func() {
-			if err := step(); err != nil {
+	logged := func(what string, step func() error) func() error {
+		return func() error {
+			err := step()
+			if err != nil {
 				s.Log.Warn(what, "vmid", c.VMID, "err", err)
 			}
+			return err
 		}
 	}
 	if !snap.Has("vmstate") {
@@ -284,7 +308,7 @@ func (s *Snapshots) hold(ctx context.Context, c *guest.Config, snap *guest.Secti
 		undo = append(undo, logged("thaw guest", func() error { return s.Runner.Thaw(after, c) }))
 	}
 	if s.Memory != nil {
-		undo = append([]func(){logged("end saving state", func() error { return s.Memory.End(after, c.VMID, snap) })}, undo...)
+		undo = append([]func() error{logged("end saving state", func() error { return s.Memory.End(after, c.VMID, snap) })}, undo...)
 		if err := s.Memory.Begin(ctx, c.VMID, snap); err != nil {
 			return release, err
 		}

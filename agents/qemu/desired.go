@@ -39,6 +39,7 @@ type Desired struct {
 
 	Problems []string // lines of the file that cannot be used
 	Mark     string   // changes with every write to either file
+	keep     bool     // what waits goes on waiting
 }
 
 // Desired reads the configuration and the power file of a VM.
@@ -111,11 +112,7 @@ func mark(conf, power string, text []byte) string {
 // cannot be used.
 func readConfig(vmid uint32, content string) (c cmdline.Config, lines map[string]int, problems []string) {
 	file, found := guestfile.Parse(layout.QEMU, vmid, content)
-	c = cmdline.Config{}
-	main := merged(file).Main
-	for _, key := range main.Keys() {
-		c[key] = main.Get(key)
-	}
+	c = settings(merged(file))
 	for _, p := range found {
 		problems = append(problems, p.Place.Error())
 	}
@@ -130,6 +127,15 @@ func readConfig(vmid uint32, content string) (c cmdline.Config, lines map[string
 		}
 	}
 	return c, lines, problems
+}
+
+// settings are the main section of a configuration.
+func settings(file *guestfile.Config) cmdline.Config {
+	c := cmdline.Config{}
+	for _, key := range file.Main.Keys() {
+		c[key] = file.Main.Get(key)
+	}
+	return c
 }
 
 // merged is a configuration with its pending changes in effect.
@@ -151,7 +157,7 @@ func merged(file *guestfile.Config) *guestfile.Config {
 // in effect from now on.
 func (a *Agent) settle(d Desired) error {
 	file, _ := guestfile.Parse(layout.QEMU, d.VMID, string(d.Text))
-	if file.Pending.Len() == 0 {
+	if file.Pending.Len() == 0 || d.keep {
 		return nil
 	}
 	path := filepath.Join(a.Tree, a.confPath(d.VMID))

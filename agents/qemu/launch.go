@@ -32,9 +32,19 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err != nil {
 		return err
 	}
-	command, err := cmdline.Build(a.guestOf(ctx, vmid, d.Config), facts)
+	from, resumes, err := a.resumption(d)
 	if err != nil {
 		return err
+	}
+	if resumes {
+		d = onlyMain(d)
+	}
+	command, err := cmdline.Build(a.guestOf(ctx, vmid, from.on(d.Config)), facts)
+	if err != nil {
+		return err
+	}
+	if resumes {
+		command.Args = from.arguments(command.Args)
 	}
 	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
 		return err
@@ -62,6 +72,14 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	for _, tap := range command.Taps {
 		if err := a.Ports.Plug(ctx, tap); err != nil {
 			return a.failStart(ctx, vmid, action, &cmdline.KeyError{Key: tap.Key, Err: err})
+		}
+	}
+	if resumes {
+		if err := a.loadState(ctx, vmid, from); err != nil {
+			return a.failStart(ctx, vmid, action, err)
+		}
+		if err := a.resumed(ctx, d, from); err != nil {
+			return a.failStart(ctx, vmid, action, err)
 		}
 	}
 	if d.Power == Paused || d.Config.Bool("freeze", false) {

@@ -67,10 +67,23 @@ func plan(d Desired, s State) (actions []Action, pending []hotplug.Pending) {
 		return actions, nil
 	}
 	changed, pending := changes(d, s)
+	if lock := d.Config["lock"]; lock != "" {
+		return nil, heldBack(changed, pending, lock)
+	}
 	for _, c := range changed {
 		actions = append(actions, Action{Step: Change, Desired: d, Change: c})
 	}
 	return actions, pending
+}
+
+// heldBack makes changes wait for the end of a lock.
+func heldBack(changed []hotplug.Action, pending []hotplug.Pending, lock string) []hotplug.Pending {
+	for _, c := range changed {
+		if c.Do != hotplug.Adopt {
+			pending = append(pending, hotplug.Pending{Key: c.Key, Reason: "VM is locked (" + lock + ")"})
+		}
+	}
+	return pending
 }
 
 // asked reports whether the guest switches off because this agent wanted it to.
@@ -95,7 +108,7 @@ func planEnd(d Desired, s State, step func(Step, string)) {
 func planStopped(d Desired, s State, step func(Step, string)) {
 	crashed := s.Record.Crash != ""
 	switch {
-	case d.Text != nil && wanted(d.Power) && d.Config["lock"] == "" && !(crashed && s.Record.Mark == d.Mark):
+	case d.Text != nil && wanted(d.Power) && mayStart(d.Config) && !(crashed && s.Record.Mark == d.Mark):
 		step(Start, "")
 	case s.Known && !(crashed && wanted(d.Power)):
 		step(Reap, "")
@@ -109,7 +122,7 @@ func pendingOf(d Desired, s State) []hotplug.Pending {
 		return nil
 	case s.Record.Crash != "" && s.Record.Mark == d.Mark:
 		return []hotplug.Pending{{Key: "power", Reason: "the guest crashed; write power or configuration to start it again"}}
-	case d.Config["lock"] != "":
+	case !mayStart(d.Config):
 		return []hotplug.Pending{{Key: "power", Reason: "VM is locked (" + d.Config["lock"] + ")"}}
 	}
 	return nil
@@ -144,7 +157,7 @@ func planStop(d Desired, s State, step func(Step, string)) {
 // planRun is for a running VM that should run, or be paused.
 func planRun(d Desired, s State, step func(Step, string)) {
 	switch {
-	case s.Silent != "":
+	case s.Silent != "" || d.Config["lock"] != "": // whoever holds the lock may have stopped it
 	case d.Power == Paused && s.Status == "running":
 		step(Pause, "")
 	case d.Power == Running && s.Status == "paused":

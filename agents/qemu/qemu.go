@@ -61,6 +61,7 @@ type Options struct {
 	NoKVM bool
 
 	Volumes Volumes    // default: the directories of storage.cfg
+	Free    Freer      // of states that were resumed; nil keeps them
 	Ports   plug.Ports // default: by ip(8)
 	Log     *slog.Logger
 }

@@ -87,8 +87,11 @@ func notThere(vmid uint32, ok bool) error {
 	return fmt.Errorf("vm %d: no record of it", vmid)
 }
 
-// keeps reports whether a file of the run directory outlives its VM.
-func keeps(ext string) bool { return ext == "log" || strings.HasSuffix(ext, ".log") }
+// keeps reports whether a file of the run directory outlives its VM: logs, and
+// the wish that its next start goes on from a saved state.
+func keeps(ext string) bool {
+	return ext == "log" || strings.HasSuffix(ext, ".log") || ext == ResumeExt
+}
 
 // forget removes all traces of a VM that does not run, except its logs; its
 // record goes last.

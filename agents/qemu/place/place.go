@@ -1,0 +1,307 @@
+// Package place is where the verbs of a VM do their work: its configuration,
+// its power file, its process and its monitor, all by VMID.
+//
+// It owns how they are reached: a configuration is changed under the node's lock
+// of the guest and in one commit, a monitor is held no longer than a
+// conversation takes. It never decides anything about a VM and starts none: that
+// is the agent's.
+package place
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"etcpve/agents/host"
+	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/storage"
+	"etcpve/cfs/format/guest"
+	"etcpve/cfs/layout"
+)
+
+// A Place is one node's VMs. All fields are required; Catalog runs the commands.
+type Place struct {
+	Tree    string // the cluster file system
+	Node    string // the local node
+	RunDir  string // of the node's VMs
+	Locks   string // of the node's guests
+	Catalog storage.Catalog
+	Log     *slog.Logger
+}
+
+// Waits.
+const (
+	lockWait    = 10 * time.Second // for another program's lock on the guest
+	monitorWait = 30 * time.Second // for a monitor that another client holds
+	commandWait = 30 * time.Second // for the answer to one command
+)
+
+// VMID reads the ID of a task.
+func VMID(id string) (uint32, error) {
+	vmid, ok := layout.ParseVMID(id)
+	if !ok {
+		return 0, fmt.Errorf("id: %q is not a VMID", id)
+	}
+	return vmid, nil
+}
+
+// Path returns the place of a VM's configuration, relative to the tree.
+func (p Place) Path(vmid uint32) string {
+	return layout.Guest{VMID: vmid, Node: p.Node, Kind: layout.QEMU}.Path()
+}
+
+// Find returns the guest of a VMID, wherever in the cluster it is.
+func (p Place) Find(vmid uint32) (layout.Guest, bool) {
+	id := strconv.FormatUint(uint64(vmid), 10)
+	for _, kind := range []layout.Kind{layout.QEMU, layout.LXC} {
+		found, _ := filepath.Glob(filepath.Join(p.Tree, "nodes/*", kind.Dir(), id+".conf")) // the pattern is well formed
+		for _, path := range found {
+			if rel, err := filepath.Rel(p.Tree, path); err == nil {
+				return layout.GuestOf(rel)
+			}
+		}
+	}
+	return layout.Guest{}, false
+}
+
+// absent says that a configuration is not there, in the words that users know.
+type absent string
+
+func (path absent) Error() string { return "Configuration file '" + string(path) + "' does not exist" }
+
+// Is makes it an os.ErrNotExist.
+func (path absent) Is(other error) bool { return other == os.ErrNotExist }
+
+// Load reads the configuration of a VM.
+func (p Place) Load(_ context.Context, vmid uint32) (*guest.Config, error) {
+	content, err := os.ReadFile(filepath.Join(p.Tree, p.Path(vmid)))
+	if os.IsNotExist(err) {
+		return nil, absent(p.Path(vmid))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("vm %d: %w", vmid, err)
+	}
+	c, problems := guest.Parse(layout.QEMU, vmid, string(content))
+	for _, problem := range problems {
+		if !problem.Unknown {
+			return nil, fmt.Errorf("%s:%d: %s", p.Path(vmid), problem.Place.Line, strings.TrimSpace(problem.Error()))
+		}
+	}
+	return c, nil
+}
+
+// Edit changes a configuration in one commit, while nobody else on this node
+// does. Lines that do not change stay as they are.
+func (p Place) Edit(ctx context.Context, vmid uint32, change func(*guest.Config) error) error {
+	return p.EditWith(ctx, vmid, change, nil)
+}
+
+// EditWith is Edit with a step that has to happen under the same lock, after
+// the configuration was saved.
+func (p Place) EditWith(ctx context.Context, vmid uint32, change func(*guest.Config) error, then func() error) error {
+	unlock, err := p.lock(ctx, vmid)
+	if err != nil {
+		return fmt.Errorf("vm %d: %w", vmid, err)
+	}
+	defer unlock()
+	c, err := p.Load(ctx, vmid)
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(filepath.Join(p.Tree, p.Path(vmid)))
+	if err != nil {
+		return fmt.Errorf("vm %d: %w", vmid, err)
+	}
+	if guest.Digest(string(content)) != c.Digest {
+		return fmt.Errorf("vm %d: configuration was changed meanwhile", vmid)
+	}
+	if err := change(c); err != nil {
+		return err
+	}
+	if updated := guest.Update(string(content), c); updated != string(content) {
+		if err := p.Write(p.Path(vmid), updated); err != nil {
+			return fmt.Errorf("vm %d: %w", vmid, err)
+		}
+	}
+	if then == nil {
+		return nil
+	}
+	return then()
+}
+
+// Write replaces a file of the tree in one commit, through a temporary name.
+func (p Place) Write(path, content string) error {
+	path = filepath.Join(p.Tree, path)
+	draft := path + ".tmp." + rand.Text() // several tasks may write one file
+	if err := os.WriteFile(draft, []byte(content), 0o640); err != nil {
+		return err
+	}
+	if err := os.Rename(draft, path); err != nil {
+		return errors.Join(err, os.Remove(draft))
+	}
+	return nil
+}
+
+// Create writes the configuration of a new VM; a VMID that exists is refused.
+func (p Place) Create(c *guest.Config) error {
+	if g, ok := p.Find(c.VMID); ok {
+		return fmt.Errorf("unable to create VM %d - VM %d already exists on node '%s'", c.VMID, c.VMID, g.Node)
+	}
+	f, err := os.OpenFile(filepath.Join(p.Tree, p.Path(c.VMID)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	if err != nil {
+		return fmt.Errorf("unable to create VM %d - %w", c.VMID, err)
+	}
+	_, err = f.WriteString(c.Text())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("unable to create VM %d - %w", c.VMID, err)
+	}
+	return nil
+}
+
+// lock takes the lock that PVE's tools, and the agent, take before they touch a guest.
+func (p Place) lock(ctx context.Context, vmid uint32) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	f, err := os.OpenFile(filepath.Join(p.Locks, fmt.Sprintf("lock-%d.conf", vmid)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("can't lock file '%s' - got timeout", f.Name())
+		}
+	}
+}
+
+func (p Place) recordFile(vmid uint32) string {
+	return filepath.Join(p.RunDir, fmt.Sprintf("%d.json", vmid))
+}
+
+// Record returns what the agent remembers of a VM it started; ok is false if
+// there is nothing.
+func (p Place) Record(vmid uint32) (r qemu.Record, ok bool, err error) {
+	content, err := os.ReadFile(p.recordFile(vmid))
+	if errors.Is(err, os.ErrNotExist) {
+		return r, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(content, &r)
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("vm %d: record: %w", vmid, err)
+	}
+	return r, true, nil
+}
+
+// Adopt notes what of a running VM is in effect since a verb changed it, so
+// that the agent does not change it once more. The caller holds the lock, as
+// the last step of EditWith does.
+func (p Place) Adopt(vmid uint32, values map[string]string) error {
+	r, ok, err := p.Record(vmid)
+	if err != nil || !ok {
+		return err
+	}
+	for key, value := range values {
+		if value == "" {
+			delete(r.Config, key)
+		} else {
+			r.Config[key] = value
+		}
+	}
+	content, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	draft := p.recordFile(vmid) + ".tmp"
+	if err := os.WriteFile(draft, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(draft, p.recordFile(vmid))
+}
+
+// Process returns the QEMU of a VM; ok is false if none runs.
+func (p Place) Process(vmid uint32) (process host.Process, ok bool, err error) {
+	r, known, err := p.Record(vmid)
+	if err != nil || !known || r.Process.PID == 0 {
+		return host.Process{}, false, err
+	}
+	return r.Process, host.Proc.Alive(r.Process), nil
+}
+
+// Running reports whether a VM runs, paused or not.
+func (p Place) Running(_ context.Context, vmid uint32) (bool, error) {
+	_, ok, err := p.Process(vmid)
+	return ok, err
+}
+
+// QMP holds a conversation with a VM's QEMU.
+func (p Place) QMP(ctx context.Context, vmid uint32, talk func(*monitor.Monitor) error) error {
+	dial, cancel := context.WithTimeout(ctx, monitorWait)
+	defer cancel()
+	m, err := monitor.Dial(dial, cmdline.RunFile(p.RunDir, vmid, "qmp"))
+	for err != nil && dial.Err() == nil {
+		if running, e := p.Running(ctx, vmid); e != nil || !running {
+			return errors.Join(fmt.Errorf("VM %d not running", vmid), e)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-dial.Done():
+		}
+		m, err = monitor.Dial(dial, cmdline.RunFile(p.RunDir, vmid, "qmp"))
+	}
+	if err != nil {
+		return fmt.Errorf("vm %d: %w", vmid, err)
+	}
+	defer m.Close()
+	return talk(m)
+}
+
+// Command runs one QMP command against a VM.
+func (p Place) Command(ctx context.Context, vmid uint32, command string, args map[string]any, result any) error {
+	return p.QMP(ctx, vmid, func(m *monitor.Monitor) error {
+		ctx, cancel := context.WithTimeout(ctx, commandWait)
+		defer cancel()
+		if args == nil {
+			return m.Run(ctx, command, nil, result)
+		}
+		return m.Run(ctx, command, args, result)
+	})
+}
+
+// Status returns QEMU's word for what a VM does, "stopped" if it does not run.
+func (p Place) Status(ctx context.Context, vmid uint32) (string, error) {
+	running, err := p.Running(ctx, vmid)
+	if err != nil || !running {
+		return "stopped", err
+	}
+	var status struct{ Status string }
+	err = p.Command(ctx, vmid, "query-status", nil, &status)
+	return status.Status, err
+}
+
+// Power says what a VM shall do.
+func (p Place) Power(vmid uint32, power qemu.Power) error {
+	path := layout.PowerDir + "/" + strconv.FormatUint(uint64(vmid), 10)
+	if err := p.Write(path, string(power)+"\n"); err != nil {
+		return fmt.Errorf("vm %d: power: %w", vmid, err)
+	}
+	return nil
+}

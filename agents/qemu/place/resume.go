@@ -1,0 +1,146 @@
+package place
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"etcpve/agents/host"
+	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/cmdline"
+)
+
+// Hardware returns what a running VM's state can be resumed on: its machine
+// type with the version, and the CPU as given to QEMU.
+func (p Place) Hardware(ctx context.Context, vmid uint32) (machine, cpu string, err error) {
+	err = p.Command(ctx, vmid, "qom-get", map[string]any{"path": "/machine", "property": "type"}, &machine)
+	if err != nil {
+		return "", "", err
+	}
+	process, _, err := p.Process(vmid)
+	if err != nil {
+		return "", "", err
+	}
+	argv, err := host.Proc.Argv(process)
+	if i := slices.Index(argv, "-cpu"); i >= 0 && i+1 < len(argv) {
+		cpu = argv[i+1]
+	}
+	return strings.TrimSuffix(machine, "-machine"), cpu, err
+}
+
+// ResumeFrom lets the next start of a VM on this node begin in a saved state.
+func (p Place) ResumeFrom(vmid uint32, r qemu.Resumption) error {
+	content, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(cmdline.RunFile(p.RunDir, vmid, qemu.ResumeExt), content, 0o600)
+}
+
+// ForgetResume lets it boot.
+func (p Place) ForgetResume(vmid uint32) error {
+	err := os.Remove(cmdline.RunFile(p.RunDir, vmid, qemu.ResumeExt))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// An Agency is what the agent says of a VM.
+type Agency struct {
+	State  string
+	When   time.Time
+	Errors []string
+	Waits  []string // "key: reason"
+}
+
+// Agency reads the status document of a VM; it is empty where there is none.
+func (p Place) Agency(vmid uint32) (s Agency) {
+	content, err := os.ReadFile(filepath.Join(p.Tree, ".status", p.Path(vmid)))
+	if err != nil {
+		return Agency{}
+	}
+	for line := range strings.Lines(string(content)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch key {
+		case "state":
+			s.State = value
+		case "time":
+			s.When, _ = time.Parse(time.RFC3339, value) // the zero time is older than any wish
+		case "pending":
+			s.Waits = append(s.Waits, value)
+		case "error":
+			s.Errors = append(s.Errors, value)
+		}
+	}
+	return s
+}
+
+// powerPoll is how often a VM that is waited for is looked at.
+const powerPoll = 100 * time.Millisecond
+
+// Await polls until a VM's status is as wanted. It ends early with what the
+// agent has said since then stands in the way.
+func (p Place) Await(ctx context.Context, vmid uint32, since time.Time, limit time.Duration, wanted func(status string) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		status, err := p.Status(ctx, vmid)
+		if err == nil && wanted(status) {
+			return nil
+		}
+		said := p.Agency(vmid)
+		if said.State == "failed" && !said.When.Before(since) {
+			return errors.New(strings.Join(said.Errors, "\n"))
+		}
+		select {
+		case <-time.After(powerPoll):
+		case <-ctx.Done():
+			if said.Waits != nil {
+				return fmt.Errorf("%s (after %s)", strings.Join(said.Waits, "; "), limit)
+			}
+			return fmt.Errorf("timeout after %s; is the agent of VMs running on node %s?", limit, p.Node)
+		}
+	}
+}
+
+// Begin writes what a VM shall do and returns when that was. The file system
+// counts whole seconds, and a guest that crashed is started again only by a
+// power file that was written since: so no two writes share a second.
+func (p Place) Begin(ctx context.Context, vmid uint32, power qemu.Power) (since time.Time, err error) {
+	path := filepath.Join(p.Tree, "power", fmt.Sprint(vmid))
+	if info, err := os.Stat(path); err == nil {
+		select {
+		case <-time.After(time.Until(info.ModTime().Truncate(time.Second).Add(time.Second))):
+		case <-ctx.Done():
+			return since, ctx.Err()
+		}
+	}
+	since = time.Now().Truncate(time.Millisecond) // as the status counts
+	return since, p.Power(vmid, power)
+}
+
+// Waits for the end of QEMU.
+const endWait = 10 * time.Second
+
+// End ends a VM at once. Its power file comes first, so that the agent sees an
+// end that was wanted and not a crash.
+func (p Place) End(ctx context.Context, vmid uint32, say func(format string, args ...any)) error {
+	if err := p.Power(vmid, qemu.Stopped); err != nil {
+		return err
+	}
+	if err := p.ForgetResume(vmid); err != nil {
+		return err
+	}
+	process, running, err := p.Process(vmid)
+	if err != nil || !running {
+		return err
+	}
+	return endProcess(ctx, process, say)
+}
