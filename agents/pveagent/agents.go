@@ -125,7 +125,7 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 	},
 	"qemu": func(p place, log *slog.Logger) (agent, error) {
 		return qemu.New(qemu.Options{
-			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM, Log: log,
+			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM, Free: p.catalog(), Log: log,
 		})
 	},
 	"storage": func(p place, log *slog.Logger) (agent, error) {

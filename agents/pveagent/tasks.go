@@ -9,58 +9,38 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
+	vmplace "etcpve/agents/qemu/place"
+	"etcpve/agents/qemu/verbs"
 	"etcpve/agents/task"
-	"etcpve/agents/tools/qm"
+	"etcpve/cfs/format/upid"
 	"etcpve/cfs/layout"
 )
 
-// newTasks makes the agent that runs what tools ask for once.
+// newTasks makes the agent that does what is asked for once.
 func newTasks(p place, log *slog.Logger) (agent, error) {
-	logs := ""
-	if p.Run != "" {
-		logs = filepath.Join(p.Run, "tasks")
-	}
+	vms := p.verbs(log)
 	return task.New(task.Options{
-		Tree: p.Tree, Node: p.Node, LogDir: logs, Log: log,
-		Handlers: map[string]task.Handler{qm.StopTask: p.stopVM},
+		Tree: p.Tree, Node: p.Node, LogDir: p.taskLogs(), Handlers: vms.Handlers(), Repairs: vms.Repairs(), Log: log,
 	})
 }
 
-// How long QEMU may take to end after each signal.
-const endWait = 10 * time.Second
+// verbs are those of VMs.
+func (p place) verbs(log *slog.Logger) verbs.Verbs {
+	return verbs.Verbs{Place: vmplace.Place{
+		Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), Catalog: p.catalog(), Log: log,
+	}}
+}
 
-// stopVM ends a VM at once. Its power file comes first, so that the agent of
-// VMs sees an end that was wanted and not a crash.
-func (p place) stopVM(ctx context.Context, r task.Request, log *task.Log) error {
-	vmid, ok := layout.ParseVMID(r.ID)
-	if !ok {
-		return fmt.Errorf("id: %q is not a VMID", r.ID)
+// taskLogs is where the logs of tasks are kept.
+func (p place) taskLogs() string {
+	if p.Run == "" {
+		return upid.LogDir
 	}
-	if err := p.writePower(vmid, qemu.Stopped); err != nil {
-		return err
-	}
-	process, err := p.process(vmid)
-	if err != nil {
-		return fmt.Errorf("vm %d: %w", vmid, err)
-	}
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		if !host.Proc.Alive(process) {
-			return nil
-		}
-		log.Printf("send %s to QEMU, process %d", signal, process.PID)
-		if err := host.Proc.Signal(process, signal); err != nil && !errors.Is(err, host.ErrGone) {
-			return fmt.Errorf("vm %d: %w", vmid, err)
-		}
-		wait, cancel := context.WithTimeout(ctx, endWait)
-		err = host.Proc.WaitExit(wait, process)
-		cancel()
-	}
-	return err
+	return filepath.Join(p.Run, "tasks")
 }
 
 // process returns the QEMU of a VM; it is zero, and so not alive, if none was started.

@@ -130,6 +130,10 @@ func (a *Agent) pause(ctx context.Context, vmid uint32, _ Action) error {
 }
 
 func (a *Agent) resume(ctx context.Context, vmid uint32, action Action) error {
+	// Before the guest runs: the saved state that it may come from fits no longer.
+	if err := a.resumed(ctx, action.Desired); err != nil {
+		return err
+	}
 	if err := a.prepare(ctx, vmid, action.Desired); err != nil {
 		return err
 	}
@@ -139,7 +143,16 @@ func (a *Agent) resume(ctx context.Context, vmid uint32, action Action) error {
 	return a.update(vmid, func(r *Record) { r.Begun = true })
 }
 
-func (a *Agent) writeOff(_ context.Context, vmid uint32, _ Action) error {
+// writeOff says that a guest is off, unless somebody has said since the plan was
+// made what it is to do: a guest that was stopped and started again is not to be
+// stopped for the end that was seen.
+func (a *Agent) writeOff(_ context.Context, vmid uint32, action Action) error {
+	d := action.Desired
+	power := filepath.Join(a.Tree, layout.PowerDir, strconv.FormatUint(uint64(vmid), 10))
+	_, before, _ := strings.Cut(d.Mark, "/")
+	if _, now, _ := strings.Cut(mark("", power, nil), "/"); now != before {
+		return nil
+	}
 	return a.writePower(vmid, Stopped)
 }
 

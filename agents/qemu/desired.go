@@ -96,7 +96,8 @@ func (a *Agent) readPower(path string, vmid uint32) (Power, error) {
 	}
 }
 
-// mark tells one write of the two files from the next.
+// mark tells one write of the two files from the next; the power file's part
+// comes behind the slash.
 func mark(conf, power string, text []byte) string {
 	var when [2]time.Time
 	for i, path := range []string{conf, power} {
@@ -104,7 +105,7 @@ func mark(conf, power string, text []byte) string {
 			when[i] = info.ModTime()
 		}
 	}
-	return fmt.Sprintf("%x %d %d", sha1.Sum(text), when[0].UnixNano(), when[1].UnixNano())
+	return fmt.Sprintf("%x %d/%d", sha1.Sum(text), when[0].UnixNano(), when[1].UnixNano())
 }
 
 // readConfig returns the settings of a configuration, changes that wait in

@@ -28,10 +28,6 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.foreign(vmid); err != nil {
 		return err
 	}
-	facts, accel, err := a.hostFor(ctx, d.Config)
-	if err != nil {
-		return err
-	}
 	from, resumes, err := a.resumption(d)
 	if err != nil {
 		return err
@@ -39,12 +35,9 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if resumes {
 		d = onlyMain(d)
 	}
-	command, err := cmdline.Build(a.guestOf(ctx, vmid, from.on(d.Config)), facts)
+	command, accel, err := a.build(ctx, vmid, d, from)
 	if err != nil {
 		return err
-	}
-	if resumes {
-		command.Args = from.arguments(command.Args)
 	}
 	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
 		return err
@@ -63,10 +56,7 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.save(vmid, record); err != nil {
 		return err
 	}
-	if err := a.settle(d); err != nil {
-		return a.failStart(ctx, vmid, action, err)
-	}
-	if err := a.shareAtStart(ctx, vmid, d.Config); err != nil {
+	if err := errors.Join(a.settle(d), a.shareAtStart(ctx, vmid, d.Config)); err != nil {
 		return a.failStart(ctx, vmid, action, err)
 	}
 	for _, tap := range command.Taps {
@@ -78,14 +68,24 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 		if err := a.loadState(ctx, vmid, from); err != nil {
 			return a.failStart(ctx, vmid, action, err)
 		}
-		if err := a.resumed(ctx, d, from); err != nil {
-			return a.failStart(ctx, vmid, action, err)
-		}
 	}
 	if d.Power == Paused || d.Config.Bool("freeze", false) {
 		return a.prepare(ctx, vmid, d)
 	}
 	return a.resume(ctx, vmid, action)
+}
+
+// build makes the command line of a VM that boots, or goes on from a state.
+func (a *Agent) build(ctx context.Context, vmid uint32, d Desired, from Resumption) (command cmdline.Command, accel string, err error) {
+	facts, accel, err := a.hostFor(ctx, d.Config)
+	if err != nil {
+		return command, "", err
+	}
+	command, err = cmdline.Build(a.guestOf(ctx, vmid, from.on(d.Config)), facts)
+	if from.Volume != "" {
+		command.Args = from.arguments(command.Args)
+	}
+	return command, accel, err
 }
 
 // failStart ends a QEMU that came up but cannot be what it should be.

@@ -157,11 +157,13 @@ func planStop(d Desired, s State, step func(Step, string)) {
 // planRun is for a running VM that should run, or be paused.
 func planRun(d Desired, s State, step func(Step, string)) {
 	switch {
-	case s.Silent != "" || d.Config["lock"] != "": // whoever holds the lock may have stopped it
+	case s.Silent != "" || !mayStart(d.Config): // whoever holds the lock may have stopped it
 	case d.Power == Paused && s.Status == "running":
 		step(Pause, "")
 	case d.Power == Running && s.Status == "paused":
 		step(Resume, "")
+	case s.Status == "inmigrate":
+		step(Kill, "its state was not loaded")
 	case d.Power == Running && s.Status == "prelaunch" && !d.Config.Bool("freeze", false):
 		step(Resume, "")
 	}

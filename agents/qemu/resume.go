@@ -118,9 +118,13 @@ type Freer interface {
 	Free(ctx context.Context, volume string) error
 }
 
-// resumed forgets a state that was loaded: it fits the disks only once.
-func (a *Agent) resumed(ctx context.Context, d Desired, r Resumption) error {
-	if !r.suspended {
+// resumed forgets the state that a VM has begun in: it fits the disks only once.
+func (a *Agent) resumed(ctx context.Context, d Desired) error {
+	from, ok, err := a.resumption(d)
+	switch {
+	case err != nil || !ok:
+		return err
+	case !from.suspended:
 		return os.Remove(cmdline.RunFile(a.RunDir, d.VMID, ResumeExt))
 	}
 	path := filepath.Join(a.Tree, a.confPath(d.VMID))
@@ -134,11 +138,11 @@ func (a *Agent) resumed(ctx context.Context, d Desired, r Resumption) error {
 		return err
 	}
 	if a.Free == nil {
-		a.Log.Warn("volume of the saved state is kept", "vmid", d.VMID, "volume", r.Volume)
+		a.Log.Warn("volume of the saved state is kept", "vmid", d.VMID, "volume", from.Volume)
 		return nil
 	}
-	if err := a.Free.Free(ctx, r.Volume); err != nil {
-		a.Log.Warn("volume of the saved state not removed", "vmid", d.VMID, "volume", r.Volume, "err", err)
+	if err := a.Free.Free(ctx, from.Volume); err != nil {
+		a.Log.Warn("volume of the saved state not removed", "vmid", d.VMID, "volume", from.Volume, "err", err)
 	}
 	return nil
 }
