@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/backend"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/firmware"
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/pages"
 	"etcpve/agents/qemu/qdev"
@@ -179,24 +179,6 @@ func (a *Agent) prepare(ctx context.Context, vmid uint32, d Desired) error {
 	return nil
 }
 
-// copyOnce makes a file from a template unless it is there.
-func copyOnce(c cmdline.Copy) error {
-	if _, err := os.Stat(c.To); err == nil {
-		return nil
-	}
-	from, err := os.Open(c.From)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	to, err := os.OpenFile(c.To, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(to, from)
-	return errors.Join(err, to.Close())
-}
-
 // overlay makes the image that takes what a drive with snapshot=1 writes.
 func (a *Agent) overlay(ctx context.Context, o cmdline.Overlay) error {
 	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
@@ -217,8 +199,8 @@ func (a *Agent) overlay(ctx context.Context, o cmdline.Overlay) error {
 // surroundings makes what QEMU expects to find when it starts.
 func (a *Agent) surroundings(ctx context.Context, vmid uint32, command cmdline.Command) error {
 	for _, c := range command.Copies {
-		if err := copyOnce(c); err != nil {
-			return err
+		if err := firmware.Fill(ctx, a.system, c.From, c.To, a.RunDir); err != nil {
+			return &cmdline.KeyError{Key: "efidisk0", Err: err}
 		}
 	}
 	for _, o := range command.Overlays {

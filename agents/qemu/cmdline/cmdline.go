@@ -108,8 +108,12 @@ type Share struct {
 // Pages are huge pages of one size.
 type Pages struct{ KiB, Count int }
 
-// A Copy is a file that must exist, made from a template if it does not.
-type Copy struct{ From, To string }
+// A Copy is an image that must not be blank; a template is for one that is, or
+// is not there.
+type Copy struct {
+	From string
+	To   Volume
+}
 
 // An Overlay is a qcow2 image that takes what is written, above a base that
 // stays as it is.

@@ -14,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/backend"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/firmware"
 	"etcpve/agents/qemu/monitor"
 	"etcpve/fixtures/golden"
 )
@@ -225,14 +227,7 @@ func (b *bench) start(config cmdline.Config) (seen []string, err error) {
 
 func (b *bench) prepare(command cmdline.Command) error {
 	for _, c := range command.Copies {
-		if _, err := os.Stat(c.To); err == nil {
-			continue
-		}
-		text, err := os.ReadFile(c.From)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(c.To, text, 0o600); err != nil {
+		if err := firmware.Fill(b.Context(), host.System{}, c.From, c.To, b.dir); err != nil {
 			return err
 		}
 	}

@@ -328,6 +328,9 @@ func (b *builder) volume(key string, o Options, cdrom bool) (Volume, error) {
 		}
 		return Volume{Path: b.host.CDROM, Format: "raw", Device: true}, nil
 	}
+	if id == b.runFile(volatileVars) { // made when the guest starts
+		return Volume{Path: id, Format: "raw"}, nil
+	}
 	v, err := b.Volume(id)
 	if err != nil {
 		return v, &KeyError{Key: key, Err: err}

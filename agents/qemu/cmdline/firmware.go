@@ -1,6 +1,7 @@
 package cmdline
 
 import (
+	"cmp"
 	"fmt"
 
 	"etcpve/agents/qemu/config"
@@ -15,6 +16,10 @@ func (b *builder) build(o Options) (firmware.Build, error) {
 		ARM: b.machine.ARM, Q35: b.machine.Q35, Large: o["efitype"] == "4m", Keys: o.Bool("pre-enrolled-keys", false), Confidential: c.Kind(),
 	}), err
 }
+
+// volatileVars is the ending of the file with the variables of a guest that has
+// no disk for them.
+const volatileVars = "efivars.fd"
 
 // firmware adds UEFI with its variables on efidisk0, or on a volatile copy of
 // the template if there is no such disk.
@@ -45,8 +50,7 @@ func (b *builder) firmware() error {
 		b.warn("efidisk0", "a new variable store gets the certificates of the firmware package, whatever ms-cert says")
 	}
 	if !isVolume(o["file"]) {
-		copied := b.runFile("efivars.fd")
-		b.cmd.Copies = append(b.cmd.Copies, Copy{From: image.Vars, To: copied})
+		copied := b.runFile(volatileVars)
 		o["file"], o["format"] = copied, "raw"
 	}
 	if err := b.throttleGroup("efidisk0", o); err != nil {
@@ -56,8 +60,13 @@ func (b *builder) firmware() error {
 	if err != nil {
 		return err
 	}
-	if len(b.cmd.Copies) == 0 {
-		b.fillVariables(disk, image.Vars)
+	store, err := b.volume("efidisk0", o, false)
+	if err != nil {
+		return err
+	}
+	store.Format = cmp.Or(o["format"], store.Format)
+	if !b.config.Bool("template", false) {
+		b.cmd.Copies = append(b.cmd.Copies, Copy{From: image.Vars, To: store})
 	}
 	b.has["pflash"] = true
 	b.arg("-blockdev", qdev.JSON(map[string]any{"driver": "raw", "node-name": "pflash0", "read-only": true,
@@ -67,17 +76,6 @@ func (b *builder) firmware() error {
 		b.arg("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
 	}
 	return nil
-}
-
-// fillVariables asks for a raw variable store to be made from the template
-// where the file does not exist yet.
-func (b *builder) fillVariables(disk map[string]any, vars string) {
-	format, _ := disk["file"].(map[string]any)
-	file, _ := format["file"].(map[string]any)
-	path, _ := file["filename"].(string)
-	if format["driver"] == "raw" && file["driver"] == "file" {
-		b.cmd.Copies = append(b.cmd.Copies, Copy{From: vars, To: path})
-	}
 }
 
 // tpm adds the device of an emulator that has to be started first.

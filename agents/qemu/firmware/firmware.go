@@ -1,7 +1,8 @@
-// Package firmware picks the build of UEFI for a guest.
+// Package firmware picks the build of UEFI for a guest and makes the store of
+// its variables.
 //
-// It owns the names that Debian gives the builds. It never looks whether they
-// are installed.
+// It owns the names that Debian gives the builds. It never touches a store that
+// a guest has written to.
 package firmware
 
 import "path/filepath"
