@@ -47,6 +47,9 @@ var (
 	// ErrBehind ends Run on a node whose log lacks what it once confirmed: it must
 	// begin anew with an empty one, and not as a voter.
 	ErrBehind = errors.New("the log has lost entries")
+	// ErrBroken ends Run when nothing is left to rely on: the log cannot be read, or
+	// a member has broken the protocol.
+	ErrBroken = errors.New("the node cannot go on")
 )
 
 // Storage keeps the log. Its methods are called by one goroutine, except Room.
@@ -281,8 +284,8 @@ func (n *Node) Step(ctx context.Context, message []byte) error {
 	if err := proto.Unmarshal(message, m); err != nil {
 		return fmt.Errorf("consensus: message: %w", err)
 	}
-	if raft.IsLocalMsg(m.GetType()) {
-		return fmt.Errorf("consensus: message of local type %v", m.GetType())
+	if _, known := raftpb.MessageType_name[int32(m.GetType())]; !known || raft.IsLocalMsg(m.GetType()) {
+		return fmt.Errorf("consensus: message of type %v is not for others", m.GetType())
 	}
 	select {
 	case n.messages <- m:

@@ -2,7 +2,9 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -16,8 +18,16 @@ import (
 // Run drives the node until ctx ends or its storage fails. After an error nothing
 // more is acknowledged. A leader hands its duty over before it returns, for which
 // messages must be carried a little longer than ctx lasts.
-func (n *Node) Run(ctx context.Context) error {
+func (n *Node) Run(ctx context.Context) (err error) {
 	defer close(n.stopped)
+	defer func() {
+		// Raft panics when its log cannot be read and when a member breaks the
+		// protocol. This node ends then; the file system it belongs to says why.
+		if p := recover(); p != nil {
+			n.log.Error("consensus broken", "err", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("consensus: %v: %w", p, errors.Join(ErrBroken, n.window.err))
+		}
+	}()
 	ticks := n.opt.Ticks
 	if ticks == nil {
 		ticker := time.NewTicker(TickEvery)

@@ -1,8 +1,6 @@
 package consensus
 
 import (
-	"errors"
-
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -26,6 +24,7 @@ type window struct {
 	first, last uint64 // of the log; first is base+1
 	tail        []*raftpb.Entry
 	bytes       int
+	err         error // why the storage could not be read
 }
 
 func newWindow(s Storage, a Applier, hard command.HardState, members *raftpb.ConfState, r command.Recovered) *window {
@@ -116,6 +115,7 @@ func (w *window) explain(index uint64, err error) error {
 	if w.first = max(w.first, w.storage.Recovered().Base+1); index < w.first {
 		return raft.ErrCompacted
 	}
+	w.err = err
 	return err
 }
 
@@ -147,7 +147,8 @@ func (w *window) FirstIndex() (uint64, error) { return w.first, nil }
 func (w *window) Snapshot() (*raftpb.Snapshot, error) {
 	s, err := w.applier.Snapshot()
 	if err != nil {
-		return nil, errors.Join(raft.ErrSnapshotTemporarilyUnavailable, err)
+		w.err = err
+		return nil, raft.ErrSnapshotTemporarilyUnavailable // Raft knows no wrapped one
 	}
 	return &raftpb.Snapshot{Data: s.Tree, Metadata: &raftpb.SnapshotMetadata{Index: &s.Index, Term: &s.Term, ConfState: w.members}}, nil
 }
