@@ -11,20 +11,37 @@ import (
 
 // Compile makes the rule set of a node. Rules that have no effect, because they
 // name what is not there, are left out and reported.
-func Compile(in Input) (*Ruleset, []text.Error) {
+func Compile(in Input) (*Ruleset, []text.Error) { return new(Compiler).Compile(in) }
+
+// A Compiler makes one rule set after the other and keeps what guests that did
+// not change add to it.
+type Compiler struct {
+	around Input // of the parts
+	parts  map[uint32]part
+}
+
+// Compile makes the rule set of a node; chains and sets that are as they were
+// are the same ones.
+func (c *Compiler) Compile(in Input) (*Ruleset, []text.Error) {
 	if in.Cluster == nil || !in.Cluster.Enabled("enable", false) {
 		return &Ruleset{}, nil
 	}
 	r := &Ruleset{Enabled: true, Kernel: settings(in.Host)}
 	problems := &problems{seen: map[text.Error]bool{}}
 	r.Sets = compileSets(&in, problems)
+	parts := c.compileParts(&in)
+	for _, p := range parts {
+		r.Sets = append(r.Sets, p.sets...)
+		problems.join(p.problems)
+	}
+	slices.SortFunc(r.Sets, func(a, b Set) int { return cmp.Compare(a.Name, b.Name) })
 	for _, family := range []Family{IPv4, IPv6} {
 		b := newBuilder(&in, family, problems)
 		r.Tables = append(r.Tables,
-			Table{family, "filter", b.filter()},
+			Table{family, "filter", b.filter(parts)},
 			Table{family, "raw", rawChains(in.Host, family)})
 	}
-	r.Tables = append(r.Tables, Table{Bridge, "filter", frameChains(&in)})
+	r.Tables = append(r.Tables, Table{Bridge, "filter", frameChains(&in, parts)})
 	return r, problems.list
 }
 
@@ -35,10 +52,15 @@ type problems struct {
 }
 
 func (p *problems) add(doc *fw.Document, line int, key, message string) {
-	e := text.Error{File: doc.File, Line: line, Key: key, Message: message}
-	if !p.seen[e] {
-		p.seen[e] = true
-		p.list = append(p.list, e)
+	p.join([]text.Error{{File: doc.File, Line: line, Key: key, Message: message}})
+}
+
+func (p *problems) join(list []text.Error) {
+	for _, e := range list {
+		if !p.seen[e] {
+			p.seen[e] = true
+			p.list = append(p.list, e)
+		}
 	}
 }
 
@@ -55,11 +77,11 @@ func newBuilder(in *Input, family Family, p *problems) *builder {
 	return &builder{in, family, standardChains(family), newLogger(in.Cluster), p}
 }
 
-func (b *builder) filter() map[string]Chain {
+func (b *builder) filter(parts []part) map[string]Chain {
 	b.intake()
 	b.groups()
 	b.host()
-	b.guests()
+	b.guests(parts)
 	b.forward()
 	return b.chains
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +142,47 @@ func TestDisabledMeansNothing(t *testing.T) {
 	}
 }
 
+// TestRuleSetsDoNotDependOnThoseBefore: what a compiler keeps of guests makes no
+// difference, whatever changes.
+func TestRuleSetsDoNotDependOnThoseBefore(t *testing.T) {
+	var c firewall.Compiler
+	in := firewalltest.Large(5)
+	edits := []func(){
+		func() {},
+		func() {
+			in.Guests[2].Rules = parse(fw.Guest, on+"[IPSET mine]\n10.0.0.1\n[RULES]\nIN ACCEPT -source +mine\n")
+		},
+		func() { in.Guests[2].NICs = append(in.Guests[2].NICs, firewall.NIC{Number: 1, Firewall: true}) },
+		func() { in.Cluster = parse(fw.Cluster, on+"[ALIASES]\noffice 10.9.0.0/16\n[GROUP base]\nIN DROP\n") },
+		func() { in.Host = parse(fw.Host, "[OPTIONS]\nndp: 0\n") },
+		func() { in.Node.LocalNetworks = []netip.Prefix{netip.MustParsePrefix("10.7.0.0/16")} },
+		func() { in.Guests = in.Guests[1:] },
+		func() { in.Guests[0].Rules = nil },
+		func() { in.Cluster = parse(fw.Cluster, "[OPTIONS]\nenable: 0\n") },
+		func() { in.Cluster = parse(fw.Cluster, on+"ebtables: 0\n") },
+	}
+	state := iptables.State{}
+	for i, edit := range edits {
+		edit()
+		got, gotProblems := c.Compile(in)
+		want, wantProblems := firewall.Compile(in)
+		if got.String() != want.String() || fmt.Sprint(gotProblems) != fmt.Sprint(wantProblems) {
+			t.Errorf("after edit %d:\n%s\n%v\nwant:\n%s\n%v", i, got, gotProblems, want, wantProblems)
+		}
+		after := iptables.After(got, state)
+		if plan := iptables.Plan(got, after); len(plan) > 0 {
+			t.Errorf("after edit %d: still to do: %v", i, plan)
+		}
+		if fresh := iptables.After(want, iptables.State{}); !reflect.DeepEqual(after.Tables, fresh.Tables) || !reflect.DeepEqual(after.Sets, fresh.Sets) {
+			t.Errorf("after edit %d: foreseen is another state", i)
+		}
+		if want, got := iptables.Plan(want, state), iptables.Plan(got, state); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("after edit %d: plan %v, want %v", i, got, want)
+		}
+		state = after
+	}
+}
+
 func BenchmarkCompile1000Guests(b *testing.B) {
 	in := firewalltest.Large(1000)
 	for b.Loop() {
@@ -151,16 +193,18 @@ func BenchmarkCompile1000Guests(b *testing.B) {
 // BenchmarkOneRuleOf1000Guests is what one edit costs short of the kernel:
 // parse the file, compile, find the difference.
 func BenchmarkOneRuleOf1000Guests(b *testing.B) {
+	var c firewall.Compiler
 	in := firewalltest.Large(1000)
-	r, _ := firewall.Compile(in)
+	r, _ := c.Compile(in)
 	state := iptables.After(r, iptables.State{})
 	content := in.Guests[500].Rules.String()
 	for i := 0; b.Loop(); i++ {
 		in.Guests[500].Rules = parse(fw.Guest, fmt.Sprintf("%sIN DROP -p tcp -dport %d\n", content, 1+i%60000))
-		r, _ := firewall.Compile(in)
+		r, _ := c.Compile(in)
 		if plan := iptables.Plan(r, state); len(plan) != 2 {
 			b.Fatal(plan)
 		}
+		state = iptables.After(r, state)
 	}
 }
 

@@ -1,10 +1,13 @@
 package firewall
 
-import "net/netip"
+import (
+	"maps"
+	"net/netip"
+)
 
 // frameChains builds the rules of layer 2: they see what is neither IPv4 nor
 // IPv6, such as ARP, by which a guest could take another's address.
-func frameChains(in *Input) map[string]Chain {
+func frameChains(in *Input, parts []part) map[string]Chain {
 	if option(in.Cluster, "ebtables", "1") == "0" {
 		return nil
 	}
@@ -16,14 +19,11 @@ func frameChains(in *Input) map[string]Chain {
 		rule(jump("PVEFW-FWBR-OUT"), frameOut("fwln+")),
 		rule(giveWay),
 	}}
-	for _, g := range in.Guests {
-		if !g.filtered() {
-			continue
+	for _, p := range parts {
+		for _, n := range p.guest.ports() {
+			out.add(jump(p.guest.Port(n)+"-OUT"), frameIn(p.guest.Port(n)))
 		}
-		for _, n := range g.ports() {
-			out.add(jump(g.Port(n)+"-OUT"), frameIn(g.Port(n)))
-			framesOf(in, g, n, chains)
-		}
+		maps.Copy(chains, p.chains[Bridge])
 	}
 	out.add(giveWay)
 	chains["PVEFW-FWBR-OUT"] = out

@@ -36,10 +36,15 @@ func (b *builder) groups() {
 // to the next rule.
 func (b *builder) callGroup(c *Chain, p passage, doc *fw.Document, r fw.Rule, conditions []Condition) {
 	name := groupChain(r.Action, p.way)
-	if _, ok := b.chains[name]; !ok {
+	if b.in.Cluster == nil || !defines(b.in.Cluster, r.Action) {
 		b.problems.add(doc, r.Line, r.Type, "no such group '"+r.Action+"'")
 		return
 	}
 	c.add(jump(name), conditions...)
 	c.add(p.marked, append(conditions[:len(conditions):len(conditions)], marked{})...)
+}
+
+func defines(cluster *fw.Document, group string) bool {
+	_, ok := cluster.Group(group)
+	return ok
 }

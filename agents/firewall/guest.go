@@ -2,27 +2,24 @@ package firewall
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 )
 
 // dhcpPorts are the ports of DHCP's server and client.
 var dhcpPorts = map[Family][2]int{IPv4: {67, 68}, IPv6: {547, 546}}
 
-// guests builds the chains of each guest's NICs, and those that lead to them.
-func (b *builder) guests() {
+// guests adds the chains of the guests' NICs, and those that lead to them.
+func (b *builder) guests(parts []part) {
 	var in, out Chain
 	b.filters(&in)
-	for _, g := range b.in.Guests {
-		if !g.filtered() {
-			continue
-		}
-		for _, n := range g.ports() {
-			port := g.Port(n)
+	for _, p := range parts {
+		for _, n := range p.guest.ports() {
+			port := p.guest.Port(n)
 			in.add(jump(port+"-IN"), bridged{out: port})
 			out.add(jump(port+"-OUT"), bridged{in: port})
-			b.entering(g, n)
-			b.leaving(g, n)
 		}
+		maps.Copy(b.chains, p.chains[b.family])
 	}
 	b.chains["PVEFW-FWBR-IN"], b.chains["PVEFW-FWBR-OUT"] = in, out
 }

@@ -5,19 +5,22 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	fw "etcpve/cfs/format/firewall"
 )
 
-// compileSets makes the IP sets of the cluster and of the node's guests, each
-// for both families.
-func compileSets(in *Input, p *problems) (sets []Set) {
-	add := func(vmid uint32, name string, members []Member) {
+// collect returns how sets are added to a list, each for both families.
+func collect(sets *[]Set) func(vmid uint32, name string, members []Member) {
+	return func(vmid uint32, name string, members []Member) {
 		for _, family := range []Family{IPv4, IPv6} {
-			sets = append(sets, newSet(setName(vmid, name, family), family, members))
+			*sets = append(*sets, newSet(setName(vmid, name, family), family, members))
 		}
 	}
+}
+
+// compileSets makes the IP sets that are not a guest's.
+func compileSets(in *Input, p *problems) (sets []Set) {
+	add := collect(&sets)
 	cluster := clusterScope(in)
 	for _, s := range setsOf(in.Cluster) {
 		members := cluster.members(in.Cluster, s, p)
@@ -34,12 +37,6 @@ func compileSets(in *Input, p *problems) (sets []Set) {
 	for _, name := range slices.Sorted(maps.Keys(in.Node.SDN)) {
 		add(0, sdnPrefix+name, membersOf(in.Node.SDN[name]))
 	}
-	for _, g := range in.Guests {
-		if g.filtered() {
-			guestSets(in, g, p, add)
-		}
-	}
-	slices.SortFunc(sets, func(a, b Set) int { return strings.Compare(a.Name, b.Name) })
 	return sets
 }
 

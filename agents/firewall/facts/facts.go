@@ -20,6 +20,7 @@ import (
 	"etcpve/agents/firewall"
 	fw "etcpve/cfs/format/firewall"
 	"etcpve/cfs/format/text"
+	"etcpve/cfs/layout"
 )
 
 // A Reader reads the facts of one node. It may be used by one goroutine at a
@@ -34,8 +35,20 @@ type Reader struct {
 	Addresses func() ([]netip.Prefix, error)
 
 	good   map[string]*fw.Document // last good version, by path
-	guests map[string]cached       // by path
+	files  map[string]File         // as they were read last, by path; also those that are not there
+	guests map[string]cached       // as they were read last, by path
+	fresh  map[string]bool         // guests of which that counts still
+	listed []firewall.Guest        // what guests come to; nil if one may have changed
 	names  map[string]resolved     // addresses of machines
+}
+
+// Changed makes the next Again look at a file.
+func (r *Reader) Changed(path string) {
+	delete(r.files, path)
+	if _, conf := layout.GuestOf(path); conf {
+		delete(r.fresh, path)
+		r.listed = nil
+	}
 }
 
 // A File is a rule file as it was found.
@@ -55,7 +68,14 @@ type Facts struct {
 
 // Read gathers the facts. It fails only if it cannot tell whether the firewall
 // is to be on, or cannot tell at all: then what is in force has to stay.
-func (r *Reader) Read() (f Facts, err error) {
+func (r *Reader) Read() (Facts, error) {
+	r.files, r.fresh, r.listed = nil, nil, nil
+	return r.Again()
+}
+
+// Again gathers the facts as Read does, but of the files of rules and guests
+// that were read before it looks only at those that changed.
+func (r *Reader) Again() (f Facts, err error) {
 	// Where no tree is mounted, the absence of a file says nothing.
 	if _, err := os.Stat(filepath.Join(r.Tree, "nodes", r.Node)); err != nil {
 		return f, err
@@ -104,8 +124,23 @@ func (r *Reader) ruleFiles(dir string) (names []string) {
 	return names
 }
 
-// file reads a rule file. Without a document the file does not exist.
+// file returns a rule file, which is read unless it is known. Without a document
+// the file does not exist.
 func (r *Reader) file(scope fw.Scope, path string) (File, error) {
+	if f, ok := r.files[path]; ok {
+		return f, nil
+	}
+	f, err := r.read(scope, path)
+	if err == nil {
+		if r.files == nil {
+			r.files = map[string]File{}
+		}
+		r.files[path] = f
+	}
+	return f, err
+}
+
+func (r *Reader) read(scope fw.Scope, path string) (File, error) {
 	content, err := os.ReadFile(filepath.Join(r.Tree, path))
 	if errors.Is(err, fs.ErrNotExist) {
 		r.forget(path)

@@ -23,9 +23,13 @@ type cached struct {
 	guest   firewall.Guest
 }
 
-// guestsOf reads the NICs of the node's guests, sorted by VMID.
+// guestsOf returns the guests of the node, sorted by VMID. Configurations that
+// are known are not read again.
 func (r *Reader) guestsOf() (list []firewall.Guest, err error) {
-	found := map[string]cached{}
+	if r.listed != nil {
+		return r.listed, nil
+	}
+	found, fresh := map[string]cached{}, map[string]bool{}
 	for _, kind := range []layout.Kind{layout.QEMU, layout.LXC} {
 		dir := "nodes/" + r.Node + "/" + kind.Dir()
 		entries, e := os.ReadDir(filepath.Join(r.Tree, dir))
@@ -38,7 +42,7 @@ func (r *Reader) guestsOf() (list []firewall.Guest, err error) {
 			if !ok {
 				continue
 			}
-			content, e := os.ReadFile(filepath.Join(r.Tree, path))
+			known, e := r.guest(path, g)
 			if errors.Is(e, fs.ErrNotExist) {
 				continue // moved away since the directory was read
 			}
@@ -46,17 +50,30 @@ func (r *Reader) guestsOf() (list []firewall.Guest, err error) {
 				err = errors.Join(err, e)
 				continue
 			}
-			known := r.guests[path]
-			if known.content != string(content) || known.guest.VMID == 0 {
-				known = cached{string(content), guestOf(g, string(content))}
-			}
-			found[path] = known
+			found[path], fresh[path] = known, true
 			list = append(list, known.guest)
 		}
 	}
-	r.guests = found
 	slices.SortFunc(list, func(a, b firewall.Guest) int { return cmp.Compare(a.VMID, b.VMID) })
+	r.guests = found
+	if err == nil {
+		r.fresh, r.listed = fresh, list
+	}
 	return list, err
+}
+
+// guest returns what a configuration says, which is read unless it is known and
+// parsed unless it says what it said before.
+func (r *Reader) guest(path string, g layout.Guest) (cached, error) {
+	known, ok := r.guests[path]
+	if ok && r.fresh[path] {
+		return known, nil
+	}
+	content, err := os.ReadFile(filepath.Join(r.Tree, path))
+	if err != nil || ok && known.content == string(content) {
+		return known, err
+	}
+	return cached{string(content), guestOf(g, string(content))}, nil
 }
 
 // guestOf reads a guest's NICs. What is wrong with its configuration is for

@@ -40,11 +40,12 @@ func (a Action) String() string { return a.summary }
 // change in one transaction; a chain is hooked in when it is complete, and
 // unhooked before it goes. Chains of others are not touched.
 func Plan(want *firewall.Ruleset, have State) (plan []Action) {
-	if script, n := setScript(want.Sets, have.Sets); n > 0 {
+	was := unlessNil(have.rules)
+	if script, n := setScript(changedSets(want, was), have.Sets); n > 0 {
 		plan = append(plan, Action{kind: restoreSets, script: script, summary: fmt.Sprintf("ipset: %d written", n)})
 	}
 	for _, key := range tableKeys {
-		plan = append(plan, planTable(want.Table(key.Family, key.Name), have.Tables[key])...)
+		plan = append(plan, planTable(want.Table(key.Family, key.Name), have.Tables[key], was.Table(key.Family, key.Name))...)
 	}
 	if script, n := staleSets(want.Sets, have.Sets); n > 0 {
 		plan = append(plan, Action{kind: restoreSets, script: script, summary: fmt.Sprintf("ipset: %d removed", n)})
@@ -53,6 +54,30 @@ func Plan(want *firewall.Ruleset, have State) (plan []Action) {
 		plan = append(plan, Action{kind: writeSettings, settings: changed, summary: "settings: " + settingNames(changed)})
 	}
 	return plan
+}
+
+// unlessNil returns the rule set that is known to be in force, or an empty one.
+func unlessNil(r *firewall.Ruleset) *firewall.Ruleset {
+	if r == nil {
+		return &firewall.Ruleset{}
+	}
+	return r
+}
+
+// same reports whether two lists are one: a rule set takes over from the one
+// before what did not change. Others may be equal all the same.
+func same[E any, L ~[]E](a, b L) bool {
+	return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0]
+}
+
+// changedSets leaves out the sets that are as they were.
+func changedSets(want, was *firewall.Ruleset) (changed []firewall.Set) {
+	for _, s := range want.Sets {
+		if old, ok := was.Set(s.Name); !ok || !same(s.Members, old.Members) {
+			changed = append(changed, s)
+		}
+	}
+	return changed
 }
 
 // A Key names a table of the kernel.
@@ -68,15 +93,16 @@ var tableKeys = []Key{
 	{firewall.Bridge, "filter"},
 }
 
-// planTable unhooks, writes, then hooks.
-func planTable(want firewall.Table, have Table) (plan []Action) {
+// planTable unhooks, writes, then hooks. Chains that are the same as those of a
+// table that is known to be in force need not be compared.
+func planTable(want firewall.Table, have Table, was firewall.Table) (plan []Action) {
 	hooks := want.Hooks()
 	for _, h := range have.Hooks {
 		if !slices.Contains(hooks, h) {
 			plan = append(plan, hookAction(deleteHook, want, h))
 		}
 	}
-	if a, ok := writeAction(want, have); ok {
+	if a, ok := writeAction(want, have, was); ok {
 		plan = append(plan, a)
 	}
 	for _, h := range hooks {
@@ -97,12 +123,12 @@ func hookAction(k kind, t firewall.Table, h firewall.Hook) Action {
 // removes those that are gone. A chain that is declared in a restore is emptied
 // by it, and a chain can only go when no rule leads to it, so all declarations
 // come first and the removals last.
-func writeAction(want firewall.Table, have Table) (Action, bool) {
+func writeAction(want firewall.Table, have Table, was firewall.Table) (Action, bool) {
 	var declared, rules, removed strings.Builder
 	var written, gone int
 	for _, name := range want.Names() {
 		chain := want.Chains[name]
-		if have.Chains[name] == stateOf(want.Family, name, chain) {
+		if same(chain, was.Chains[name]) || have.Chains[name] == stateOf(want.Family, name, chain) {
 			continue
 		}
 		written++
@@ -180,17 +206,26 @@ func settingNames(list []firewall.Setting) string {
 // After returns what Observe would find once a rule set is in force, beginning
 // from what it found before.
 func After(r *firewall.Ruleset, before State) State {
-	s := State{Tables: map[Key]Table{}, Sets: map[string]string{}, Settings: maps.Clone(before.Settings)}
+	was := unlessNil(before.rules)
+	s := State{Tables: map[Key]Table{}, Sets: map[string]string{}, Settings: maps.Clone(before.Settings), rules: r}
 	for _, key := range tableKeys {
-		want := r.Table(key.Family, key.Name)
+		want, old := r.Table(key.Family, key.Name), was.Table(key.Family, key.Name)
 		t := Table{Chains: make(map[string]Chain, len(want.Chains)), Hooks: want.Hooks()}
 		for name, c := range want.Chains {
-			t.Chains[name] = stateOf(key.Family, name, c)
+			if same(c, old.Chains[name]) {
+				t.Chains[name] = before.Tables[key].Chains[name]
+			} else {
+				t.Chains[name] = stateOf(key.Family, name, c)
+			}
 		}
 		s.Tables[key] = t
 	}
 	for _, set := range r.Sets {
-		s.Sets[set.Name] = setDigest(set)
+		if old, ok := was.Set(set.Name); ok && same(set.Members, old.Members) {
+			s.Sets[set.Name] = before.Sets[set.Name]
+		} else {
+			s.Sets[set.Name] = setDigest(set)
+		}
 	}
 	for _, changed := range changedSettings(r.Kernel, before.Settings) {
 		s.Settings[changed.Name] = changed.Value

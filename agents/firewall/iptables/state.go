@@ -15,6 +15,8 @@ type State struct {
 	Tables   map[Key]Table
 	Sets     map[string]string // digest of the members, by name
 	Settings map[string]string // only those that the kernel knows
+
+	rules *firewall.Ruleset // that this is known to be, if it is
 }
 
 // Empty reports whether nothing of the firewall is in the kernel.

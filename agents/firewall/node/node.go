@@ -65,11 +65,14 @@ type Agent struct {
 	Switch  Switch
 	publish reconcile.Publisher
 
-	mu     sync.Mutex // guards what follows
-	reader facts.Reader
-	last   Desired              // what the files asked for when they were last read
-	known  Observed             // what the kernel holds
-	said   map[string]statement // of each file, by path
+	changes changes
+
+	mu       sync.Mutex // guards what follows
+	reader   facts.Reader
+	compiler firewall.Compiler
+	last     Desired              // what the files asked for when they were last read
+	known    Observed             // what the kernel holds
+	said     map[string]statement // of each file, by path
 }
 
 // New makes an agent.
@@ -87,39 +90,34 @@ func New(o Options) *Agent {
 	if o.Driver.Runner == nil {
 		o.Driver.Runner = host.System{}
 	}
-	return &Agent{
+	a := &Agent{
 		Options: o,
 		Switch:  Switch{o.Run},
 		publish: reconcile.Publisher{Tree: o.Tree, Node: o.Node},
 		reader:  facts.Reader{Tree: o.Tree, Node: o.Node, Keep: filepath.Join(o.Run, "good")},
 		said:    map[string]statement{},
 	}
+	a.changes.everything()
+	return a
 }
 
 // Loop returns the loop that runs the agent.
 func (a *Agent) Loop() *reconcile.Loop {
-	concerns := func(suffixes ...string) func(string) (string, bool) {
-		return func(name string) (string, bool) {
-			for _, s := range suffixes {
-				if strings.HasSuffix(name, s) {
-					return key, true
-				}
-			}
-			return "", false
-		}
-	}
 	own := "nodes/" + a.Node
+	var watches []reconcile.Watch
+	for _, w := range [][2]string{
+		{"firewall", ".fw"}, {"sdn/firewall", ".fw"}, {own, "host.fw"}, {"", "corosync.conf"},
+		{own + "/" + layout.QEMU.Dir(), ".conf"}, {own + "/" + layout.LXC.Dir(), ".conf"},
+	} {
+		watches = append(watches, reconcile.Watch{Dir: w[0], Key: a.changes.in(w[0], w[1])})
+	}
 	return reconcile.New(a, reconcile.Options{
 		Name: "firewall", Tree: a.Tree, Node: a.Node, Log: a.Log, Resync: resync,
-		Keys: func(context.Context) ([]string, error) { return []string{key}, nil },
-		Watches: []reconcile.Watch{
-			{Dir: "firewall", Key: concerns(".fw")},
-			{Dir: "sdn/firewall", Key: concerns(".fw")},
-			{Dir: own, Key: concerns("host.fw")},
-			{Dir: own + "/" + layout.QEMU.Dir(), Key: concerns(".conf")},
-			{Dir: own + "/" + layout.LXC.Dir(), Key: concerns(".conf")},
-			{Dir: "", Key: concerns("corosync.conf")},
+		Keys: func(context.Context) ([]string, error) {
+			a.changes.everything() // asked for at the beginning, now and then, and when events were lost
+			return []string{key}, nil
 		},
+		Watches: watches,
 	})
 }
 
@@ -170,7 +168,7 @@ func (a *Agent) Desired(context.Context, string) (Desired, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	stopped := a.Switch.Stopped()
-	f, err := a.reader.Read()
+	f, err := a.read()
 	if err != nil && !stopped {
 		return Desired{}, err
 	}
@@ -181,10 +179,30 @@ func (a *Agent) Desired(context.Context, string) (Desired, error) {
 	case a.last.Rules != nil && !a.last.Stopped && same(a.last.Input, f.Input):
 		d.Rules, d.Problems = a.last.Rules, a.last.Problems
 	default:
-		d.Rules, d.Problems = firewall.Compile(f.Input)
+		d.Rules, d.Problems = a.compiler.Compile(f.Input)
 	}
 	a.last = d
 	return d, nil
+}
+
+// read looks at the files that changed, or at all of them.
+func (a *Agent) read() (facts.Facts, error) {
+	paths, all := a.changes.take()
+	if all {
+		return a.complete(a.reader.Read())
+	}
+	for path := range paths {
+		a.reader.Changed(path)
+	}
+	return a.complete(a.reader.Again())
+}
+
+// complete makes sure that what could not be read is tried again.
+func (a *Agent) complete(f facts.Facts, err error) (facts.Facts, error) {
+	if err != nil {
+		a.changes.everything()
+	}
+	return f, err
 }
 
 // Observed is what the kernel holds.
