@@ -167,7 +167,7 @@ func join(before []Condition, from, to Condition, after []Condition) []Condition
 // transports returns the alternatives of what a part asks beyond addresses.
 // The protocol comes first, as the tools need it to know the options that follow.
 func transports(part fw.MacroRule, family Family) (all [][]Condition) {
-	if protocolNumber(part.Proto) <= 0 {
+	if fw.ProtocolNumber(part.Proto) <= 0 {
 		return [][]Condition{nil}
 	}
 	proto := protocol(protocolName(part.Proto))

@@ -3,6 +3,8 @@ package firewall
 import (
 	"net/netip"
 	"strings"
+
+	fw "etcpve/cfs/format/firewall"
 )
 
 // NoPort stands in a Packet for a port that it has not.
@@ -109,7 +111,7 @@ func (w *walk) apply(t Target) (v Verdict, leave bool) {
 // sameProtocol compares two protocols by number, in whatever way each is
 // written.
 func sameProtocol(a, b string) bool {
-	return a == b || protocolNumber(a) == protocolNumber(b)
+	return a == b || fw.ProtocolNumber(a) == fw.ProtocolNumber(b)
 }
 
 // String returns the target in the syntax of iptables.

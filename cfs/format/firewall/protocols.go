@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-// protocols by the names of IANA's list, as rules may write them.
-var protocols = set(`all ip icmp igmp ggp ipencap st tcp egp igp pup udp hmp xns-idp rdp iso-tp4 dccp xtp ddp
-	idpr-cmtp ipv6 ipv6-route ipv6-frag idrp rsvp gre esp ah skip ipv6-icmp icmpv6 ipv6-nonxt ipv6-opts rspf vmtp
-	eigrp ospf ax.25 ipip etherip encap pim ipcomp vrrp l2tp isis sctp fc mobility-header udplite mpls-in-ip manet
-	hip shim6 wesp rohc ethernet hopopt`)
+// protocols are the numbers of the protocols that rules may name, from IANA's list.
+var protocols = numbers(`all 0 ip 0 hopopt 0 icmp 1 igmp 2 ggp 3 ipencap 4 st 5 tcp 6 egp 8 igp 9 pup 12 udp 17 hmp 20
+	xns-idp 22 rdp 27 iso-tp4 29 dccp 33 xtp 36 ddp 37 idpr-cmtp 38 ipv6 41 ipv6-route 43 ipv6-frag 44 idrp 45 rsvp 46
+	gre 47 esp 50 ah 51 skip 57 ipv6-icmp 58 icmpv6 58 ipv6-nonxt 59 ipv6-opts 60 rspf 73 vmtp 81 eigrp 88 ospf 89
+	ax.25 93 ipip 94 etherip 97 encap 98 pim 103 ipcomp 108 vrrp 112 l2tp 115 isis 124 sctp 132 fc 133
+	mobility-header 135 udplite 136 mpls-in-ip 137 manet 138 hip 139 shim6 140 wesp 141 rohc 142 ethernet 143`)
 
 // ported are the protocols with ports, by name and by number.
 var ported = set("tcp 6 udp 17 udplite 136 dccp 33 sctp 132")
@@ -40,12 +41,33 @@ func set(words string) map[string]bool {
 	return s
 }
 
+func numbers(words string) map[string]int {
+	table, fields := map[string]int{}, strings.Fields(words)
+	for i := 0; i+1 < len(fields); i += 2 {
+		table[fields[i]], _ = strconv.Atoi(fields[i+1])
+	}
+	return table
+}
+
+// ProtocolNumber returns the number of a protocol, given by name or number; -1 if
+// there is none such.
+func ProtocolNumber(p string) int {
+	if n, ok := protocols[strings.ToLower(p)]; ok {
+		return n
+	}
+	if n, err := strconv.ParseUint(p, 10, 8); err == nil {
+		return int(n)
+	}
+	return -1
+}
+
 // IsProtocol reports whether a rule may ask for protocol p: a name or a number.
 func IsProtocol(p string) bool {
 	if n, err := strconv.ParseUint(p, 10, 8); err == nil {
 		return strconv.FormatUint(n, 10) == p
 	}
-	return protocols[strings.ToLower(p)]
+	_, ok := protocols[strings.ToLower(p)]
+	return ok
 }
 
 // HasPorts reports whether protocol p has ports.
@@ -98,10 +120,9 @@ var services = portTable(`tcpmux 1 echo 7 discard 9 systat 11 daytime 13 netstat
 	zabbix-trapper 10051 amanda 10080 webmin 10000 hkp 11371 nbd 10809 bprd 13720`)
 
 func portTable(words string) map[string]uint16 {
-	table, fields := map[string]uint16{}, strings.Fields(words)
-	for i := 0; i+1 < len(fields); i += 2 {
-		port, _ := strconv.ParseUint(fields[i+1], 10, 16)
-		table[fields[i]] = uint16(port)
+	table := map[string]uint16{}
+	for name, port := range numbers(words) {
+		table[name] = uint16(port)
 	}
 	return table
 }
