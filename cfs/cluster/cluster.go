@@ -39,11 +39,18 @@ const Port = 5405
 
 // Order is what the cluster needs of consensus.
 type Order interface {
+	Inbox
 	Propose(ctx context.Context, c *command.Command) (tree.Result, error)
-	Step(ctx context.Context, message []byte) error
 	SetMember(ctx context.Context, seen consensus.Status, id uint64, role consensus.Role) error
-	SnapshotSent(to uint64, arrived bool)
 	Status() consensus.Status
+}
+
+// Inbox is what members tell consensus, and ask of it.
+type Inbox interface {
+	StepFrom(ctx context.Context, from uint64, message []byte) error
+	SnapshotSent(to uint64, arrived bool)
+	Committed(ctx context.Context, after uint64) ([]byte, error)
+	Feed(ctx context.Context, bundle []byte) error
 }
 
 // Config of a Cluster.
@@ -73,6 +80,7 @@ type Cluster struct {
 	ctx    context.Context // of Run
 	spread *spread.Spreader
 	seen   *presence
+	relay  *relay
 	pieces pieces
 	large  chan transfer
 	edited chan struct{} // the definition in the tree may have changed
@@ -96,6 +104,7 @@ func New(config Config) (*Cluster, error) {
 	c := &Cluster{
 		config: config, log: config.Logger,
 		seen:   newPresence(config.Now),
+		relay:  newRelay(),
 		pieces: pieces{parts: map[string][]byte{}},
 		large:  make(chan transfer, 8),
 		edited: make(chan struct{}, 1),
@@ -135,18 +144,14 @@ func (c *Cluster) Alive() []string {
 
 // Notice tells the cluster what was applied; it does not block.
 func (c *Cluster) Notice(changes []tree.Change) {
+	signal(c.relay.ahead)
 	if slices.ContainsFunc(changes, func(ch tree.Change) bool { return ch.Path == corosync.File || ch.From == corosync.File }) {
 		c.Reread()
 	}
 }
 
 // Reread makes the cluster look at the definition in the tree again.
-func (c *Cluster) Reread() {
-	select {
-	case c.edited <- struct{}{}:
-	default:
-	}
-}
+func (c *Cluster) Reread() { signal(c.edited) }
 
 // Tell spreads a value that this node has set.
 func (c *Cluster) Tell(v status.Value) {
@@ -222,7 +227,9 @@ func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	failed := make(chan error, 1)
 	working.Go(func() { failed <- peers.Run(ctx, listener) })
 	working.Go(func() { c.carry(ctx, peers) })
-	working.Go(func() { c.spread.Run(ctx) })
+	working.Go(func() { c.spread.Run(ctx, gossip) })
+	working.Go(func() { c.herald(ctx, gossip) })
+	working.Go(func() { c.catchUp(ctx, peers) })
 	working.Go(func() { c.reconcile(ctx, peers) })
 	working.Go(func() { c.begin(ctx, peers) })
 	working.Go(func() { gossip.KeepJoined(ctx, time.Second, c.others) })
@@ -277,7 +284,7 @@ func (c *Cluster) startGossip(address netip.Addr) (*membership.Gossip, error) {
 	return membership.Start(membership.Config{
 		Node: c.config.Node, Listen: netip.AddrPortFrom(address, c.config.Port+1), Key: secret, Timing: c.config.Timing, Log: c.log,
 		Allowed: func(node string) bool { _, ok := c.Definition().Node(node); return ok },
-	}, c.spread)
+	}, carrier{c})
 }
 
 // others returns where the other members gossip.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ import (
 // A machine is one node of a test, on a loopback address of its own: everything
 // a daemon has but the mount.
 type machine struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	ip   netip.Addr
 	dir  string
@@ -37,13 +38,21 @@ type machine struct {
 	store   *status.Store
 	order   *consensus.Node
 	cluster *Cluster
+	deaf    atomic.Uint64 // no message of consensus goes to the node with this id
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
 	db      *database.Database
 }
 
+// Send implements consensus.Transport.
+func (m *machine) Send(to uint64, message []byte) {
+	if to != m.deaf.Load() {
+		m.cluster.Send(to, message)
+	}
+}
+
 // newMachine makes node n without starting it.
-func newMachine(t *testing.T, n int, port uint16) *machine {
+func newMachine(t testing.TB, n int, port uint16) *machine {
 	t.Helper()
 	m := &machine{t: t, name: fmt.Sprintf("n%d", n), ip: netip.MustParseAddr(fmt.Sprintf("127.0.77.%d", n)), dir: t.TempDir(), port: port}
 	t.Cleanup(m.stop)
@@ -84,7 +93,7 @@ func (m *machine) start() {
 		Fresh: joined && m.db.Recovered().Base == 0,
 		Store: m.store, Log: &status.Log{}, Now: time.Now, Logger: log})
 	must(err)
-	m.order, err = consensus.New(consensus.Options{ID: uint64(id), Storage: m.db, Applier: m.db, Transport: m.cluster, Log: log,
+	m.order, err = consensus.New(consensus.Options{ID: uint64(id), Storage: m.db, Applier: m.db, Transport: m, Log: log,
 		Join: joined, Changes: m.cluster.Notice, Replaced: m.cluster.Reread})
 	must(err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -333,6 +342,39 @@ func TestARemovedNodeIsCutOffAndMayComeBack(t *testing.T) {
 
 // restartEmptyAlone starts a node that is in no cluster with an empty database.
 func (m *machine) restartEmptyAlone() { m.restartEmpty() }
+
+// TestEntriesReachANodeThatTheLeaderDoesNotReach cuts the stream of the leader to
+// the one node that only listens: gossip tells it what it misses, and the other
+// members have it.
+func TestEntriesReachANodeThatTheLeaderDoesNotReach(t *testing.T) {
+	a, b, c := three(t)
+	d := newMachine(t, 4, a.port)
+	d.start()
+	d.enter(a)
+	d.eventually("following", func() bool { return d.has("before", "the cluster")() && d.order.Quorate() })
+	leader := a
+	for _, m := range []*machine{b, c} {
+		if s := m.order.Status(); s.Leader == s.ID {
+			leader = m
+		}
+	}
+	leader.deaf.Store(4)
+	d.eventually("without a sign of the leader", func() bool { return !d.order.Quorate() })
+	for i := range 50 {
+		b.save(fmt.Sprint("relayed", i), strings.Repeat("x", 40_000)) // more than one answer holds
+	}
+	d.eventually("having what it could not hear", d.has("relayed49", strings.Repeat("x", 40_000)))
+	if d.order.Quorate() {
+		t.Error("what others tell counts as a sign of the leader")
+	}
+	if err := d.write("from-d", "x"); !errors.Is(err, consensus.ErrNoQuorum) {
+		t.Errorf("wrote without a leader: %v", err)
+	}
+	leader.deaf.Store(0)
+	d.eventually("hearing again", d.order.Quorate)
+	d.save("from-d", "x")
+	a.eventually("hearing of d's save", a.has("from-d", "x"))
+}
 
 func TestRefusalsAtTheDoor(t *testing.T) {
 	port := freePort(t)

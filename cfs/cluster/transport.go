@@ -13,11 +13,12 @@ import (
 
 // Kinds of what members send each other.
 const (
-	kindOrder  uint8 = iota + 1 // a message of consensus
-	kindPiece                   // a piece of one that is too large for a frame
-	kindWhere                   // asks for the index applied last
-	kindStatus                  // asks for status values
-	kindFresh                   // says that the sender has no log, and asks to begin anew
+	kindOrder   uint8 = iota + 1 // a message of consensus
+	kindPiece                    // a piece of one that is too large for a frame
+	kindWhere                    // asks for the index applied last
+	kindStatus                   // asks for status values
+	kindFresh                    // says that the sender has no log, and asks to begin anew
+	kindEntries                  // asks for committed entries after an index
 )
 
 // Bounds of messages of consensus. A whole tree is one message.
@@ -126,10 +127,11 @@ func (p *pieces) add(from string, body []byte) ([]byte, error) {
 
 // Message takes what another member sent.
 func (c *Cluster) Message(from string, kind uint8, body []byte) {
-	if kind != kindOrder || c.fresh.Load() {
+	n, member := c.Definition().Node(from)
+	if kind != kindOrder || c.fresh.Load() || !member {
 		return
 	}
-	if err := c.order.Step(c.ctx, body); err != nil {
+	if err := c.order.StepFrom(c.ctx, uint64(n.ID), body); err != nil {
 		c.log.Debug("message refused", "node", from, "err", err)
 	}
 }
@@ -144,7 +146,10 @@ func (c *Cluster) Answer(ctx context.Context, from string, kind uint8, body []by
 		if err != nil || whole == nil || c.fresh.Load() {
 			return nil, err
 		}
-		return nil, c.order.Step(ctx, whole)
+		n, _ := c.Definition().Node(from)
+		return nil, c.order.StepFrom(ctx, uint64(n.ID), whole)
+	case kindEntries:
+		return c.entries(ctx, body)
 	case kindWhere:
 		return binary.BigEndian.AppendUint64(nil, c.order.Status().Applied), nil
 	case kindStatus:

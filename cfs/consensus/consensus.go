@@ -123,6 +123,7 @@ type Node struct {
 	proposals chan *proposal
 	messages  chan *raftpb.Message
 	reports   chan report
+	calls     chan func() error // to be done by the goroutine of Run
 	stopped   chan struct{}
 
 	pending   map[uint64]*proposal
@@ -179,6 +180,7 @@ func New(opt Options) (*Node, error) {
 		proposals: make(chan *proposal, batchProposals),
 		messages:  make(chan *raftpb.Message, batchProposals),
 		reports:   make(chan report, 64),
+		calls:     make(chan func() error),
 		stopped:   make(chan struct{}),
 		pending:   map[uint64]*proposal{},
 		heard:     map[uint64]uint64{},
@@ -284,6 +286,11 @@ func (n *Node) Step(ctx context.Context, message []byte) error {
 	if err := proto.Unmarshal(message, m); err != nil {
 		return fmt.Errorf("consensus: message: %w", err)
 	}
+	return n.take(ctx, m)
+}
+
+// take hands a message to the goroutine of Run.
+func (n *Node) take(ctx context.Context, m *raftpb.Message) error {
 	if _, known := raftpb.MessageType_name[int32(m.GetType())]; !known || raft.IsLocalMsg(m.GetType()) {
 		return fmt.Errorf("consensus: message of type %v is not for others", m.GetType())
 	}

@@ -80,6 +80,10 @@ func (n *Node) drive(stop <-chan struct{}, ticks <-chan time.Time) error {
 				return fmt.Errorf("consensus: node %d has seen entry %d, the log ends at %d: %w", m.GetFrom(), m.GetCommit(), n.saved, ErrBehind)
 			}
 			n.step(m)
+		case do := <-n.calls:
+			if err := do(); err != nil {
+				return fmt.Errorf("consensus: %w", err)
+			}
 		case r := <-n.reports:
 			n.tell(r)
 		case <-ticks:
@@ -288,10 +292,10 @@ func (n *Node) apply(entries []*raftpb.Entry) error {
 		if err != nil {
 			return err
 		}
+		n.publishStatus(last.GetIndex())
 		if n.opt.Changes != nil && len(changes) > 0 {
 			n.opt.Changes(changes)
 		}
-		n.publishStatus(last.GetIndex())
 		for i, e := range list {
 			if e.Kind == command.Change {
 				n.finish(command.IDOf(e.Data), outcome{result: results[i]})

@@ -37,8 +37,9 @@ type Carrier interface {
 	State() []byte
 	// Merge takes what another node's State returned.
 	Merge(state []byte)
-	// News takes what another node spread.
-	News(body []byte)
+	// News takes what another node spread. What was news here is passed on, so
+	// that it reaches more nodes than its first sender can tell.
+	News(body []byte) (subject string, passOn bool)
 }
 
 // Config says who takes part.
@@ -211,10 +212,16 @@ func (n news) Invalidates(other memberlist.Broadcast) bool {
 type carriage struct{ *Gossip }
 
 func (c carriage) NodeMeta(int) []byte                   { return nil }
-func (c carriage) NotifyMsg(body []byte)                 { c.carrier.News(body) }
 func (c carriage) GetBroadcasts(over, max int) [][]byte  { return c.queue.GetBroadcasts(over, max) }
 func (c carriage) LocalState(bool) []byte                { return c.carrier.State() }
 func (c carriage) MergeRemoteState(state []byte, _ bool) { c.carrier.Merge(state) }
+
+// NotifyMsg implements memberlist.Delegate.
+func (c carriage) NotifyMsg(body []byte) {
+	if subject, passOn := c.carrier.News(body); passOn && len(body) <= MaxNews {
+		c.queue.QueueBroadcast(news{subject, slices.Clone(body)})
+	}
+}
 
 // events turns the protocol's events into one signal.
 type events struct{ *Gossip }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,12 +24,17 @@ type notebook struct {
 
 func (n *notebook) State() []byte      { return []byte(n.state) }
 func (n *notebook) Merge(state []byte) { n.note("state " + string(state)) }
-func (n *notebook) News(body []byte)   { n.note("news " + string(body)) }
 
-func (n *notebook) note(s string) {
+func (n *notebook) News(body []byte) (string, bool) {
+	return string(body), n.note("news " + string(body))
+}
+
+func (n *notebook) note(s string) (fresh bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	fresh = !n.seen[s]
 	n.seen[s] = true
+	return fresh
 }
 
 func (n *notebook) has(s string) bool {
@@ -55,7 +61,9 @@ func start(t *testing.T, node string, key []byte, allowed ...string) (*Gossip, *
 	n := &notebook{state: "of " + node, seen: map[string]bool{}}
 	g, err := Start(Config{
 		Node: node, Listen: freePort(t), Key: key, Timing: LAN(), Log: slog.New(slog.DiscardHandler),
-		Allowed: func(other string) bool { return strings.Contains(strings.Join(allowed, " "), other) },
+		Allowed: func(other string) bool {
+			return strings.Contains(strings.Join(allowed, " "), other) || slices.Contains(allowed, other[:1])
+		},
 	}, n)
 	if err != nil {
 		t.Fatal(err)
@@ -114,6 +122,42 @@ func TestNodesFindEachOtherAndMissTheDead(t *testing.T) {
 	default:
 		t.Error("a change was not signalled")
 	}
+}
+
+// TestNewsReachesMoreNodesThanItsSenderTells counts on those who hear it first:
+// a sender alone tells it some times only, however many nodes there are.
+func TestNewsReachesMoreNodesThanItsSenderTells(t *testing.T) {
+	const nodes = 24
+	var first *Gossip
+	var books []*notebook
+	for i := range nodes {
+		g, n := start(t, fmt.Sprintf("m%d", i), key, "m")
+		if first == nil {
+			first = g
+		} else if err := g.Join(first.address()); err != nil {
+			t.Fatal(err)
+		}
+		books = append(books, n)
+	}
+	eventually(t, "all are known", func() bool { return first.count() == nodes })
+	for i := range 20 {
+		body := fmt.Sprintf("item %d", i)
+		if err := first.Spread(body, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	eventually(t, "all have all news", func() bool {
+		for _, n := range books[1:] {
+			for i := range 20 {
+				if !n.has(fmt.Sprintf("news item %d", i)) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	t.Logf("%d nodes have all news after %v", nodes, time.Since(began))
 }
 
 func TestKeepJoinedRepairsAColdStart(t *testing.T) {

@@ -65,15 +65,16 @@ func (l *Log) Add(e LogEntry) LogEntry {
 	return e
 }
 
-// Merge takes over entries of other nodes; known ones are skipped.
-func (l *Log) Merge(entries []LogEntry) {
+// Merge takes over entries of other nodes and returns those that were news.
+func (l *Log) Merge(entries []LogEntry) (news []LogEntry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range entries {
-		if e.size() <= MaxLogEntry {
-			l.insert(e)
+		if e.size() <= MaxLogEntry && l.insert(e) {
+			news = append(news, e)
 		}
 	}
+	return news
 }
 
 // Entries returns all entries, oldest first.
@@ -83,11 +84,12 @@ func (l *Log) Entries() []LogEntry {
 	return slices.Clone(l.entries)
 }
 
-// insert keeps the order and the bound. The caller holds the lock.
-func (l *Log) insert(e LogEntry) {
+// insert keeps the order and the bound, and reports whether e is kept. The caller
+// holds the lock.
+func (l *Log) insert(e LogEntry) bool {
 	at, known := slices.BinarySearchFunc(l.entries, e, LogEntry.compare)
 	if known {
-		return
+		return false
 	}
 	l.entries = slices.Insert(l.entries, at, e)
 	l.bytes += e.size()
@@ -97,6 +99,7 @@ func (l *Log) insert(e LogEntry) {
 		drop++
 	}
 	l.entries = slices.Delete(l.entries, 0, drop)
+	return at >= drop
 }
 
 // JSON returns the newest entries first, in the form of .clusterlog. An empty

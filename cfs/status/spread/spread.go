@@ -10,6 +10,7 @@ package spread
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"hash/fnv"
 	"log/slog"
 	"maps"
@@ -55,7 +56,7 @@ func New(node string, store *status.Store, log *status.Log, ask Ask, logger *slo
 func (s *Spreader) Value(g Gossip, v status.Value) {
 	w := writer{b: []byte{aValue}}
 	w.value(v)
-	subject := string([]byte{byte(v.Kind)}) + v.Key
+	subject := subjectOf(v)
 	if g.Spread(subject, w.b) == nil {
 		return
 	}
@@ -64,11 +65,17 @@ func (s *Spreader) Value(g Gossip, v status.Value) {
 	s.spread(g, subject, w.b)
 }
 
+// subjectOf is what a later value of the same owner replaces.
+func subjectOf(v status.Value) string { return v.Node + "\x00" + string([]byte{byte(v.Kind)}) + v.Key }
+
+// subjectOfEntry is unique to an entry.
+func subjectOfEntry(e status.LogEntry) string { return fmt.Sprint("log ", e.Node, e.UID, e.Time) }
+
 // Entry tells the others an entry that this node has added to the cluster log.
 func (s *Spreader) Entry(g Gossip, e status.LogEntry) {
 	w := writer{b: []byte{anEntry}}
 	w.entry(e)
-	subject := "log " + string(w.b[1:9])
+	subject := subjectOfEntry(e)
 	if g.Spread(subject, w.b) == nil {
 		return
 	}
@@ -85,26 +92,28 @@ func (s *Spreader) spread(g Gossip, subject string, body []byte) {
 	}
 }
 
-// News takes what another node spread.
-func (s *Spreader) News(body []byte) {
+// News takes what another node spread, and says whether it was news here. What is
+// only announced is announced again by whoever has fetched it.
+func (s *Spreader) News(body []byte) (subject string, news bool) {
 	if len(body) == 0 {
-		return
+		return "", false
 	}
 	r := reader{b: body[1:]}
 	switch body[0] {
 	case aValue:
 		if v := r.value(); r.err == nil && v.Node != s.node {
-			s.store.Merge([]status.Value{v})
+			return subjectOf(v), len(s.store.Merge([]status.Value{v})) > 0
 		}
 	case anEntry:
 		if e := r.entry(); r.err == nil {
-			s.log.Merge([]status.LogEntry{e})
+			return subjectOfEntry(e), len(s.log.Merge([]status.LogEntry{e})) > 0
 		}
 	case aNotice:
 		if l := (lack{node: r.text(), peer: r.text()}); r.err == nil {
 			s.want(l)
 		}
 	}
+	return "", false
 }
 
 // State returns a digest of what this node knows.
@@ -177,36 +186,43 @@ func (s *Spreader) want(l lack) {
 	}
 }
 
-// Run asks for what this node lacks until ctx ends.
-func (s *Spreader) Run(ctx context.Context) {
+// Run asks for what this node lacks until ctx ends, and tells the others that it
+// can be had here too.
+func (s *Spreader) Run(ctx context.Context, g Gossip) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case l := <-s.lacks:
-			if err := s.fetch(ctx, l); err != nil {
+			news, err := s.fetch(ctx, l)
+			if err != nil {
 				s.logger.Debug("status not fetched", "node", l.peer, "err", err)
+			}
+			if news {
+				w := writer{b: []byte{aNotice}}
+				w.text(l.node)
+				s.spread(g, "here "+l.node, w.b)
 			}
 		}
 	}
 }
 
-func (s *Spreader) fetch(ctx context.Context, l lack) error {
+func (s *Spreader) fetch(ctx context.Context, l lack) (news bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	w := writer{b: []byte{aRequest}}
 	w.text(l.node)
 	answer, err := s.ask(ctx, l.peer, w.b)
 	if err != nil {
-		return err
+		return false, err
 	}
 	values, entries, err := decode(answer)
 	if err != nil {
-		return err
+		return false, err
 	}
-	s.store.Merge(slices.DeleteFunc(values, func(v status.Value) bool { return v.Node == s.node }))
-	s.log.Merge(entries)
-	return nil
+	fresh := s.store.Merge(slices.DeleteFunc(values, func(v status.Value) bool { return v.Node == s.node }))
+	told := s.log.Merge(entries)
+	return len(fresh)+len(told) > 0, nil
 }
 
 // maxAnswer keeps an answer within what one message may carry.

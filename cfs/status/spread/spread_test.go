@@ -50,7 +50,7 @@ func (h heard) Spread(_ string, body []byte) error {
 func (n *node) catchUp(t *testing.T) {
 	t.Helper()
 	for len(n.part.lacks) > 0 {
-		if err := n.part.fetch(t.Context(), <-n.part.lacks); err != nil {
+		if _, err := n.part.fetch(t.Context(), <-n.part.lacks); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,6 +118,26 @@ func TestNobodySpeaksForAnother(t *testing.T) {
 	a.catchUp(t)
 	if v, _ := a.store.Latest(status.KV, "load"); string(v.Data) != "mine" {
 		t.Errorf("a says %q of itself", v.Data)
+	}
+}
+
+// TestNewsIsNewsOnce keeps nodes from passing things on for ever, and an old
+// message that is sent again from having any effect.
+func TestNewsIsNewsOnce(t *testing.T) {
+	nodes := town{}
+	a, b := nodes.add("a"), nodes.add("b")
+	old, now := writer{b: []byte{aValue}}, writer{b: []byte{aValue}}
+	old.value(a.set(t, "load", []byte("old")))
+	now.value(a.set(t, "load", []byte("now")))
+	entry := writer{b: []byte{anEntry}}
+	entry.entry(a.log.Add(status.LogEntry{Node: "a", Time: 1, Message: "m"}))
+	for i, body := range [][]byte{now.b, now.b, old.b, entry.b, entry.b} {
+		if _, news := b.part.News(body); news != (i == 0 || i == 3) {
+			t.Errorf("message %d: news %v", i, news)
+		}
+	}
+	if v, _ := b.store.Latest(status.KV, "load"); string(v.Data) != "now" || len(b.log.Entries()) != 1 {
+		t.Errorf("b has %q and %v", v.Data, b.log.Entries())
 	}
 }
 
