@@ -25,11 +25,12 @@ import (
 // A node is a directory laid out like the cluster file system with an agent
 // working on it. Its VMs run under TCG.
 type node struct {
-	*testing.T
+	testing.TB
 	tree, run, images string
 	ports             plug.Ports
 	agent             *Agent
 	stop              func()
+	quiet             bool // an agent's log is not kept
 }
 
 // recorder takes the place of bridges.
@@ -47,7 +48,7 @@ func (r *recorder) Plug(_ context.Context, tap cmdline.Tap) error {
 
 func (r *recorder) Unplug(context.Context, string) error { return nil }
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		t.Skip(err)
@@ -57,7 +58,7 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{T: t, tree: t.TempDir(), run: run, images: t.TempDir(), ports: &recorder{}}
+	n := &node{TB: t, tree: t.TempDir(), run: run, images: t.TempDir(), ports: &recorder{}}
 	for _, dir := range []string{"nodes/n1/qemu-server", "power", ".status"} {
 		n.must(os.MkdirAll(filepath.Join(n.tree, dir), 0o755))
 	}
@@ -74,13 +75,17 @@ func (n *node) must(err error) {
 }
 
 func (n *node) options() Options {
+	var log slog.Handler = slog.NewTextHandler(testWriter{n.TB}, &slog.HandlerOptions{Level: slog.LevelDebug})
+	if n.quiet {
+		log = slog.DiscardHandler
+	}
 	return Options{
 		Tree: n.tree, Node: "n1", RunDir: n.run, Locks: filepath.Join(n.run, "lock"), NoKVM: true, BootID: "boot-1",
-		Ports: n.ports, Log: slog.New(slog.NewTextHandler(testWriter{n.T}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Ports: n.ports, Log: slog.New(log),
 	}
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(p)))
