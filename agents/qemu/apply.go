@@ -84,6 +84,9 @@ func (a *Agent) command(ctx context.Context, vmid uint32, name string, args, res
 }
 
 func (a *Agent) shutdown(ctx context.Context, vmid uint32, _ Action) error {
+	if r, _, err := a.load(vmid); err == nil && r.Stopping.IsZero() {
+		a.told(ctx, vmid, r.Config, preStop)
+	}
 	if err := a.command(ctx, vmid, "system_powerdown", nil, nil); err != nil {
 		return err
 	}
@@ -102,6 +105,9 @@ func (a *Agent) kill(ctx context.Context, vmid uint32, _ Action) error {
 		return err
 	}
 	if r.Stopping.IsZero() {
+		if r.Hooked {
+			a.told(ctx, vmid, r.Config, preStop)
+		}
 		if err := a.update(vmid, func(r *Record) { r.Stopping = now() }); err != nil {
 			return err
 		}
@@ -140,7 +146,10 @@ func (a *Agent) resume(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.command(ctx, vmid, "cont", nil, nil); err != nil {
 		return err
 	}
-	return a.update(vmid, func(r *Record) { r.Begun = true })
+	if err := a.update(vmid, func(r *Record) { r.Begun = true }); err != nil {
+		return err
+	}
+	return a.started(ctx, vmid)
 }
 
 // writeOff says that a guest is off, unless somebody has said since the plan was
@@ -184,6 +193,9 @@ func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
 	}
 	if !r.Config.Bool("keephugepages", false) {
 		err = errors.Join(err, pages.Release(r.PageKiB, r.Pages))
+	}
+	if r.Hooked {
+		a.told(ctx, vmid, r.Config, postStop)
 	}
 	return errors.Join(err, cgroup.Node().Remove(vmid), a.forget(ctx, vmid))
 }

@@ -42,6 +42,9 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
 		return err
 	}
+	if err := a.hook(ctx, vmid, d.Config, preStart); err != nil {
+		return err
+	}
 	record := Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
 	if record.Pages, err = pages.Reserve(command.Pages); err != nil {
 		return &cmdline.KeyError{Key: "hugepages", Err: err}
@@ -70,7 +73,10 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 		}
 	}
 	if d.Power == Paused || d.Config.Bool("freeze", false) {
-		return a.prepare(ctx, vmid, d)
+		if err := a.prepare(ctx, vmid, d); err != nil {
+			return err
+		}
+		return a.started(ctx, vmid)
 	}
 	return a.resume(ctx, vmid, action)
 }

@@ -25,6 +25,7 @@ type Record struct {
 	Config   cmdline.Config `json:"config"`             // in effect: as started, and what was plugged since
 	Accel    string         `json:"accel"`              // kvm, or tcg and why
 	Begun    bool           `json:"begun"`              // the guest was let run or left paused on purpose
+	Hooked   bool           `json:"hooked,omitempty"`   // its hookscript knows that it started
 	Balloon  int            `json:"balloon,omitempty"`  // MiB asked for last
 	PageKiB  int            `json:"pageKiB,omitempty"`  // size of its huge pages
 	Pages    int            `json:"pages,omitempty"`    // huge pages set aside for it
