@@ -28,6 +28,9 @@ const (
 	Start, Stop, Shutdown, Reboot, Reset = "qmstart", "qmstop", "qmshutdown", "qmreboot", "qmreset"
 	Suspend, Resume                      = "qmsuspend", "qmresume"
 	Snapshot, DelSnapshot, Rollback      = "qmsnapshot", "qmdelsnapshot", "qmrollback"
+	Create, Destroy, Clone, Template     = "qmcreate", "qmdestroy", "qmclone", "qmtemplate"
+	Configure, Resize, Move              = "qmconfig", "resize", "qmmove"
+	ImportDisk, Rescan                   = "imgcopy", "qmrescan"
 )
 
 // Verbs do their work at a place.
@@ -74,6 +77,8 @@ func (v Verbs) Handlers() map[string]task.Handler {
 		Start: job.start, Stop: job.stop, Shutdown: job.shutdown, Reboot: job.reboot, Reset: job.reset,
 		Suspend: job.suspend, Resume: job.resume,
 		Snapshot: job.snapshot, DelSnapshot: job.delSnapshot, Rollback: job.rollback,
+		Create: job.create, Destroy: job.destroy, Clone: job.clone, Template: job.template,
+		Configure: job.configure, Resize: job.resize, Move: job.move, ImportDisk: job.importDisk, Rescan: job.rescan,
 	} {
 		all[name] = v.handler(do)
 	}
@@ -86,6 +91,8 @@ func (v Verbs) Repairs() map[string]task.Handler {
 	all := map[string]task.Handler{}
 	for name, do := range map[string]func(job, context.Context) error{
 		Suspend: job.repairSuspend, Snapshot: job.repairSnapshot, DelSnapshot: job.repairSnapshot, Rollback: job.repairSnapshot,
+		Create: job.repairCreate, Destroy: job.repairDestroy, Clone: job.repairClone, Template: job.repairTemplate,
+		Configure: job.repairMade, ImportDisk: job.repairMade, Move: job.repairMove,
 	} {
 		all[name] = v.handler(do)
 	}

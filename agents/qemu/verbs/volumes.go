@@ -1,0 +1,258 @@
+package verbs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"etcpve/agents/storage"
+	config "etcpve/cfs/format/guest"
+	"etcpve/cfs/format/property"
+	"etcpve/cfs/format/schema"
+	"etcpve/cfs/layout"
+)
+
+// Sizes of volumes whose content has one, in bytes.
+const (
+	cloudInitSize = int64(4) << 20
+	tpmStateSize  = int64(4) << 20
+	efiVars4m     = int64(528) << 10
+	efiVars2m     = int64(128) << 10
+)
+
+// newVolume is how a setting asks for a volume: STORAGE:SIZE in GiB.
+var newVolume = regexp.MustCompile(`^([a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]):(\d+(?:\.\d+)?)$`)
+
+// madeKey is where a task notes the volumes it made, as its repair has to know.
+const madeKey = "made"
+
+// A wish is a drive as it was asked for.
+type wish struct {
+	config.Volume
+	from string // "import-from": a volume or a path
+}
+
+// parseWish reads a drive setting that may ask for a new volume.
+func parseWish(key, value string) (w wish, err error) {
+	parts, err := property.Split(value)
+	if err != nil {
+		return w, fmt.Errorf("%s: %w", key, err)
+	}
+	var rest []string
+	for _, p := range parts {
+		switch {
+		case p.Key == "import-from":
+			w.from = p.Value
+		case p.Key == "":
+			rest = append(rest, p.Value)
+		default:
+			rest = append(rest, p.Key+"="+p.Value)
+		}
+	}
+	w.Volume, err = config.ParseVolume(layout.QEMU, key, strings.Join(rest, ","))
+	return w, err
+}
+
+// Wants reports whether a configuration asks for volumes that are yet to be made.
+func Wants(s *config.Section) bool {
+	for _, key := range s.Keys() {
+		if !config.IsVolume(layout.QEMU, key) {
+			continue
+		}
+		if w, err := parseWish(key, s.Get(key)); err == nil && (w.from != "" || newVolume.MatchString(w.Volume.Volume) || w.asksCloudInit()) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w wish) asksCloudInit() bool { return strings.HasSuffix(w.Volume.Volume, ":cloudinit") }
+
+// fill makes the volumes that a section asks for and puts them into it.
+func (j job) fill(ctx context.Context, vmid uint32, s *config.Section, keys []string) error {
+	keys = slices.Sorted(slices.Values(keys))
+	for _, key := range keys {
+		if !config.IsVolume(layout.QEMU, key) || !s.Has(key) {
+			continue
+		}
+		w, err := parseWish(key, s.Get(key))
+		if err != nil {
+			return err
+		}
+		if err := j.fillOne(ctx, vmid, &w); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		s.Set(key, w.String())
+	}
+	return nil
+}
+
+func (j job) fillOne(ctx context.Context, vmid uint32, w *wish) error {
+	id := w.Volume.Volume
+	m := newVolume.FindStringSubmatch(id)
+	switch {
+	case w.from != "" && m == nil:
+		return errors.New("'import-from' requires special syntax - use <storage ID>:0,import-from=<source>")
+	case w.from != "":
+		return j.fillFrom(ctx, vmid, w, m[1])
+	case m != nil:
+		gib, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			return err
+		}
+		return j.allocate(ctx, vmid, w, m[1], int64(gib*(1<<20))<<10) // in whole KiB
+	case w.asksCloudInit():
+		storageID, _, _ := strings.Cut(id, ":")
+		return j.allocateCloudInit(ctx, vmid, w, storageID)
+	}
+	return j.existing(ctx, w)
+}
+
+// existing notes the size of a volume that is there already.
+func (j job) existing(ctx context.Context, w *wish) error {
+	if _, _, ok := w.Storage(); !ok || w.IsCDROM() || w.Bus == "unused" {
+		return nil
+	}
+	bytes, err := j.Catalog.Size(ctx, w.Volume.Volume)
+	if errors.Is(err, storage.ErrUnsupported) {
+		return nil
+	}
+	if err == nil {
+		w.Options["size"] = schema.FormatSize(bytes)
+	}
+	return err
+}
+
+// allocate makes an empty volume.
+func (j job) allocate(ctx context.Context, vmid uint32, w *wish, storageID string, bytes int64) error {
+	format := w.Options["format"]
+	switch w.Bus {
+	case "efidisk":
+		bytes = efiVars2m
+		if w.Options["efitype"] == "4m" {
+			bytes = efiVars4m
+		}
+	case "tpmstate":
+		bytes, format = tpmStateSize, "raw"
+	}
+	made, err := j.alloc(ctx, storageID, storage.Request{VMID: vmid, Format: format, Bytes: bytes})
+	if err != nil {
+		return err
+	}
+	w.place(made, bytes)
+	j.log.Printf("%s: successfully created disk '%s'", w.Key, w.String())
+	return nil
+}
+
+// place puts a volume that was made into a drive.
+func (w *wish) place(made string, bytes int64) {
+	w.Volume.Volume = made
+	delete(w.Options, "format")
+	w.Options["size"] = schema.FormatSize(bytes)
+}
+
+// alloc makes a volume and notes it in the file of the task.
+func (j job) alloc(ctx context.Context, storageID string, r storage.Request) (string, error) {
+	made, err := j.Catalog.Alloc(ctx, storageID, r)
+	if err != nil {
+		return "", err
+	}
+	return made.String(), j.note(made.String())
+}
+
+// note records a volume as this task's.
+func (j job) note(volume string) error {
+	all := strings.Fields(j.params[madeKey])
+	if !slices.Contains(all, volume) {
+		all = append(all, volume)
+	}
+	j.params[madeKey] = strings.Join(all, " ")
+	return j.log.Keep(madeKey, j.params[madeKey])
+}
+
+// discard removes the volumes this task made which no configuration names.
+func (j job) discard(ctx context.Context) (failures error) {
+	for _, volume := range strings.Fields(j.params[madeKey]) {
+		named, err := j.named(volume)
+		if err != nil || named {
+			failures = errors.Join(failures, err)
+			continue
+		}
+		if _, err := j.Catalog.Size(ctx, volume); err != nil {
+			continue // it is gone already
+		}
+		j.log.Printf("removing volume '%s'", volume)
+		failures = errors.Join(failures, j.Catalog.Free(ctx, volume))
+	}
+	return failures
+}
+
+// named reports whether the configuration of a guest of the cluster names a volume.
+func (j job) named(volume string) (bool, error) {
+	files, err := filepath.Glob(filepath.Join(j.Tree, "nodes/*/*/*.conf"))
+	if err != nil {
+		return false, err
+	}
+	for _, file := range files {
+		found, err := mentions(file, volume)
+		if err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+// fillFrom makes a copy of a volume or an image.
+func (j job) fillFrom(ctx context.Context, vmid uint32, w *wish, storageID string) error {
+	source, err := j.Catalog.Blockdev(w.from, "")
+	if err != nil {
+		return err
+	}
+	bytes, err := j.Catalog.Size(ctx, w.from)
+	if err != nil {
+		return err
+	}
+	j.log.Printf("%s: importing '%s'", w.Key, w.from)
+	made, err := j.copy(ctx, source, storageID, storage.Request{VMID: vmid, Format: w.Options["format"], Bytes: bytes})
+	if err != nil {
+		return err
+	}
+	w.place(made, bytes)
+	return nil
+}
+
+// copy makes a volume with the content of another one.
+func (j job) copy(ctx context.Context, source storage.Blockdev, storageID string, r storage.Request) (string, error) {
+	made, err := j.alloc(ctx, storageID, r)
+	if err != nil {
+		return "", err
+	}
+	limit, _ := strconv.ParseInt(j.text("bwlimit"), 10, 64) // 0, which is none, if it is not given
+	return made, j.Catalog.Convert(ctx, source, made, limit)
+}
+
+// allocateCloudInit makes the volume for what cloud-init reads.
+func (j job) allocateCloudInit(ctx context.Context, vmid uint32, w *wish, storageID string) error {
+	_, plugin, err := j.Catalog.Find(storageID)
+	if err != nil {
+		return err
+	}
+	r := storage.Request{VMID: vmid, Format: "raw", Name: fmt.Sprintf("vm-%d-cloudinit", vmid), Bytes: cloudInitSize}
+	if _, err := plugin.Parse(fmt.Sprintf("%d/%s.qcow2", vmid, r.Name)); err == nil {
+		r.Format, r.Name = "qcow2", r.Name+".qcow2"
+	}
+	made, err := j.alloc(ctx, storageID, r)
+	if err != nil {
+		return err
+	}
+	w.Volume.Volume = made
+	w.Options["media"] = "cdrom"
+	delete(w.Options, "format")
+	delete(w.Options, "size")
+	return nil
+}
