@@ -18,6 +18,7 @@ type Memory struct {
 	scheduler   schedule.Mode
 	bound       bound
 	constraints rules.Constraints
+	ignored     []Ignored
 	groupWait   int // rounds until groups are converted
 	imbalanced  int // rounds the imbalance lasts
 }
@@ -99,6 +100,7 @@ func (m Memory) Round(v View, hands Hands) (Memory, Outcome) {
 	r.status.Master = v.Node
 	r.status.Timestamp = v.Now
 	r.out.Status = r.status.Clone()
+	r.out.Ignored = r.ignored
 	r.out.Explain = r.explain
 	return r.Memory, r.out
 }
@@ -220,11 +222,19 @@ func (r *round) deriveConstraints(groups []rules.Group) {
 	all, mistakes := rules.Parse(r.view.Rules)
 	if mistakes != nil && before.derived {
 		r.log.Err("keeping the rules known before - %v", mistakes[0])
+		r.ignored = []Ignored{{Reason: "the rules known before hold: " + mistakes[0].Error()}}
 		return
 	}
 	all = append(all, rules.FromGroups(groups, members)...)
 	findings, sound := rules.Check(all, len(now.nodes))
 	r.constraints = rules.Derive(sound)
+	r.ignored = nil
+	for _, m := range mistakes {
+		r.ignored = append(r.ignored, Ignored{Reason: m.Error()})
+	}
+	for _, f := range findings {
+		r.ignored = append(r.ignored, Ignored(f))
+	}
 	if known {
 		return
 	}

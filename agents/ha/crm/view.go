@@ -56,10 +56,17 @@ type Outcome struct {
 	Commands int  // how many of the view's commands are dealt with
 	Offline  bool // the round was not finished: write nothing
 
+	// Ignored are the rules that do not hold.
+	Ignored []Ignored
+
 	// Explain says of each service why it is where it is. It is asked for what
 	// the round decided, and only until the next round begins.
 	Explain func() []Verdict
 }
+
+// Ignored is a rule that does not hold, and why. The name is missing where the
+// reason has it.
+type Ignored struct{ Rule, Reason string }
 
 // A Line is one line to log.
 type Line struct {

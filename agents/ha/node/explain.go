@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,9 +15,11 @@ import (
 // one file is limited.
 const explained = 24 << 10
 
-// explain says of ha/resources.cfg what the master decided and why. The next
-// master says it after its first round; the newest document is shown.
+// explain says of ha/resources.cfg what the master decided and why, and of
+// ha/rules.cfg which rules do not hold. The next master says it after its first
+// round; the newest document is shown.
 func (a *Agent) explain(out crm.Outcome) {
+	a.explainRules(out.Ignored)
 	text, err := os.ReadFile(filepath.Join(a.Tree, files.Resources))
 	if err != nil && !os.IsNotExist(err) {
 		a.Log.Warn("decisions not explained", "path", files.Resources, "err", err)
@@ -24,6 +27,21 @@ func (a *Agent) explain(out crm.Outcome) {
 	}
 	report := reconcile.Report{Path: files.Resources, Content: text}
 	report.Lines = lines(out.Explain(), explained)
+	a.say(report)
+}
+
+func (a *Agent) explainRules(ignored []crm.Ignored) {
+	text, err := os.ReadFile(filepath.Join(a.Tree, files.Rules))
+	if err != nil {
+		return // without rules there is nothing to say
+	}
+	report := reconcile.Report{Path: files.Rules, Content: text}
+	if len(ignored) == 0 {
+		report.Lines = []reconcile.Line{{Key: "rules", Value: "all that are switched on hold"}}
+	}
+	for _, i := range ignored {
+		report.Lines = append(report.Lines, reconcile.Line{Key: cmp.Or(i.Rule, "rules"), Value: "ignored: " + i.Reason})
+	}
 	a.say(report)
 }
 

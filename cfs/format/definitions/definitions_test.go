@@ -180,6 +180,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"replication.cfg", "local: 100\n\ttarget n2\n", "pattern"},
 		{"jobs.cfg", "vzdump: ab\n\tall 1\n", "schedule"},
 		{"ha/resources.cfg", "vm: 100\n\tstate running\n", "enumeration"},
+		{"ha/resources.cfg", "vm: web\n", "VM ID"},
 		{"ha/rules.cfg", "node-affinity: ab\n\tresources vm:100\n", "nodes"},
 		{"mapping/pci.cfg", "gpu\n\tmap node=n1\n", "id"},
 		{"sdn/zones.cfg", "simple: toolongname\n", "8 characters"},

@@ -7,7 +7,7 @@ import (
 
 // HAResources is ha/resources.cfg: guests under high availability.
 var HAResources = &section.Definition{
-	ID:        named("pve-ha-resource-or-vm-id"),
+	ID:        named("pve-vmid"), // of the guest
 	IDsByType: true,
 	Base: schema.Keys{
 		"comment":      text(4096),
