@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"etcpve/agents/ha"
 	"etcpve/agents/ha/crm"
@@ -11,6 +12,7 @@ import (
 	"etcpve/agents/ha/schedule"
 	"etcpve/agents/host"
 	"etcpve/agents/reconcile"
+	"etcpve/agents/sample"
 	guestfile "etcpve/cfs/format/guest"
 	"etcpve/cfs/layout"
 )
@@ -30,9 +32,22 @@ func facts(node, watchdog string) reconcile.Report {
 	return reconcile.Report{Path: files.LRMStatus(node), Content: []byte{}, Lines: lines}
 }
 
+// freshness is how old a sample of a guest may be. They are taken every ten
+// seconds.
+const freshness = time.Minute
+
+// Places of values in a row of a guest's sample.
+const (
+	sampleCPUs = iota
+	sampleCPU  // the part of its CPUs that it uses; unknown unless it runs
+	_
+	sampleMemory
+)
+
 // measure adds what the schedulers other than basic count: what nodes have, as
-// their LRMs say, and what services are configured with. Nothing measures yet
-// what services really use, so it is taken to be what they may use.
+// their LRMs say, what services are configured with, and what they use, by the
+// newest samples. Of a service that runs without a sample, say because it has
+// just been started, all that it may use is counted.
 func (s crmStore) measure(v *crm.View) error {
 	for name, m := range v.Members {
 		text, err := s.files.Read(".status/" + files.LRMStatus(name))
@@ -42,15 +57,41 @@ func (s crmStore) measure(v *crm.View) error {
 		m.Node = nodeOf(text)
 		v.Members[name] = m
 	}
+	text, err := s.files.Read(sample.File)
+	if err != nil {
+		return err
+	}
+	samples := samplesOf(text, time.Now())
 	v.Services = make(map[string]schedule.Service, len(v.Resources))
 	for sid, r := range v.Resources {
 		use, err := s.configured(sid, r)
 		if err != nil {
 			return err
 		}
+		if used, found := samples[idOf(sid)]; found && r.Request == ha.WantStarted {
+			use.CPU, use.Mem = used.CPU, used.Mem
+		}
 		v.Services[sid] = use
 	}
 	return nil
+}
+
+// samplesOf returns what guests use by their newest samples, by VMID.
+func samplesOf(text string, now time.Time) map[string]schedule.Service {
+	used := map[string]schedule.Service{}
+	for _, r := range sample.Rows([]byte(text)) {
+		id, of := strings.CutPrefix(r.Key, sample.GuestForm+"/")
+		if !of || len(r.Values) <= sampleMemory || now.Unix()-r.Time > int64(freshness/time.Second) {
+			continue
+		}
+		cpus, noCPUs := strconv.ParseFloat(r.Values[sampleCPUs], 64)
+		share, noShare := strconv.ParseFloat(r.Values[sampleCPU], 64)
+		memory, noMemory := strconv.ParseFloat(r.Values[sampleMemory], 64)
+		if noCPUs == nil && noShare == nil && noMemory == nil {
+			used[id] = schedule.Service{CPU: cpus * share, Mem: int64(memory)}
+		}
+	}
+	return used
 }
 
 func nodeOf(text string) (n schedule.Node) {
@@ -86,7 +127,7 @@ func (s crmStore) configured(sid string, r ha.Resource) (use schedule.Service, e
 	}
 	use.MaxCPU = number("cores", 0)
 	if at.Kind == layout.QEMU {
-		use.MaxCPU = number("cores", 1) * number("sockets", 1)
+		use.MaxCPU = number("vcpus", number("cores", 1)*number("sockets", 1))
 	}
 	use.MaxMem = int64(guestfile.Memory(at.Kind, c.Main)) << 20
 	use.CPU, use.Mem = use.MaxCPU, use.MaxMem

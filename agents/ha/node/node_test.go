@@ -16,7 +16,9 @@ import (
 	"etcpve/agents/ha/crm"
 	"etcpve/agents/ha/files"
 	"etcpve/agents/ha/lrm"
+	"etcpve/agents/ha/schedule"
 	"etcpve/agents/host"
+	"etcpve/agents/sample"
 )
 
 // plant writes files of a tree.
@@ -145,8 +147,13 @@ func TestViewReadsTheClusterAndItsFigures(t *testing.T) {
 		".members":                      `{"nodename":"n2","cluster":{"quorate":1},"nodelist":{"n1":{"online":0},"n2":{"online":1}}}`,
 		".status/nodes/n2/lrm_status":   "state: applied\ncores: 4\nmemory: 1024\n",
 		"nodes/n1/qemu-server/100.conf": "lock: migrate\ncores: 2\nsockets: 2\nmemory: 64\n",
-		"datacenter.cfg":                "crs: ha=static\n",
-		files.Resources:                 "vm: 100\n\tstate started\n",
+		"nodes/n2/qemu-server/101.conf": "cores: 4\nvcpus: 3\nmemory: 64\n",
+		"nodes/n2/qemu-server/102.conf": "memory: 64\n",
+		"datacenter.cfg":                "crs: ha=dynamic\n",
+		files.Resources:                 "vm: 100\n\tstate started\n\nvm: 101\n\nvm: 102\n",
+		sample.File: sample.Guest{VMID: 101, Status: "running", Time: time.Now(), CPUs: sample.Count(3), CPU: sample.Share(0.25), MemoryUsed: sample.Count(5000)}.Line() +
+			sample.Guest{VMID: 102, Status: "running", Time: time.Now().Add(-2 * freshness), CPUs: sample.Count(1), CPU: sample.Share(0.5), MemoryUsed: sample.Count(1)}.Line() +
+			sample.Guest{VMID: 100, Status: "stopped", Time: time.Now(), CPUs: sample.Count(4)}.Line(),
 	})
 	s := storeOf(t, tree)
 	v, err := s.View()
@@ -156,8 +163,14 @@ func TestViewReadsTheClusterAndItsFigures(t *testing.T) {
 	if v.Members["n1"].Connected || !v.Members["n2"].Connected || v.Members["n2"].Cores != 4 || !s.Quorate() || !s.Consistent() {
 		t.Errorf("%+v", v.Members)
 	}
-	if use := v.Services["vm:100"]; use.MaxCPU != 4 || use.MaxMem != 64<<20 || use.On != "n1" {
-		t.Errorf("%+v", use)
+	for sid, want := range map[string]schedule.Service{
+		"vm:100": {MaxCPU: 4, MaxMem: 64 << 20, CPU: 4, Mem: 64 << 20, On: "n1"}, // nothing measured
+		"vm:101": {MaxCPU: 3, MaxMem: 64 << 20, CPU: 0.75, Mem: 5000, On: "n2"},
+		"vm:102": {MaxCPU: 1, MaxMem: 64 << 20, CPU: 1, Mem: 64 << 20, On: "n2"}, // measured too long ago
+	} {
+		if use := v.Services[sid]; use != want {
+			t.Errorf("%s: %+v, want %+v", sid, use, want)
+		}
 	}
 	if lock := s.GuestLock("vm:100"); lock != "migrate" {
 		t.Errorf("lock %q", lock)
