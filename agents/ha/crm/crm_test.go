@@ -249,6 +249,27 @@ func TestGroupTakesServicesThatComeLater(t *testing.T) {
 	}
 }
 
+// TestRecoveryGoesOnWhereAMasterDied begins a recovery of which the configuration
+// has been moved, but not the status written.
+func TestRecoveryGoesOnWhereAMasterDied(t *testing.T) {
+	w := newWorld(3, ha.DefaultSettings)
+	w.add("vm:1", "n3", nil)
+	w.add("vm:2", "n3", nil)
+	w.rounds(3)
+	w.disconnect("n3")
+	w.fenceable["n3"] = true
+	w.rounds(5)
+	if _, lost := w.memory.Round(w.View, w); len(lost.Changes) != 2 {
+		t.Fatalf("%v", lost.Changes)
+	}
+	w.add("vm:1", "n2", nil)
+	w.round()
+	want := []Change{Steal{"vm:1", "n2", "n1", false}, Steal{"vm:2", "n3", "n2", false}}
+	if got := w.outcome.Changes; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestVersionsThatKnowRules(t *testing.T) {
 	for version, want := range map[string]bool{
 		"9.0.0": true, "9.0.0~16": true, "9.0.0~15": false, "9.0.1~1": true, "8.4.99": false, "8.4-1": false,

@@ -1,6 +1,7 @@
 package crm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -309,7 +310,8 @@ func (r *round) recover(t task) {
 	if stale {
 		r.log.Warn("removed leftover lock '%s' from recovered service '%s' to allow its start.", lock, t.sid)
 	}
-	r.out.Changes = append(r.out.Changes, Steal{t.sid, old, node, stale})
+	// A master that died before it wrote its status may have moved it already.
+	r.out.Changes = append(r.out.Changes, Steal{t.sid, cmp.Or(t.config.Node, old), node, stale})
 	t.config.Node = node
 	r.view.Resources[t.sid] = t.config
 	r.enter(t.sid, active(t.config.Request), values{node: node})

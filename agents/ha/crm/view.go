@@ -77,7 +77,8 @@ type Line struct {
 // A Change is a change of a file other than the manager status.
 type Change interface{ fmt.Stringer }
 
-// Steal moves the configuration of a service off a fenced node.
+// Steal moves the configuration of a service off a fenced node, or off where a
+// master before has moved it without a word. It may be at its end already.
 type Steal struct {
 	SID, From, To string
 	Unlock        bool // remove the configuration lock the dead node left

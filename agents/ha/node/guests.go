@@ -247,6 +247,9 @@ func writePower(t files.Tree, vmid uint32, word string) error {
 
 // moveConfig gives a guest to another node. One that is there already stays.
 func moveConfig(t files.Tree, from, to layout.Guest) error {
+	if from == to {
+		return nil
+	}
 	err := os.Rename(filepath.Join(t.Root, from.Path()), filepath.Join(t.Root, to.Path()))
 	if os.IsNotExist(err) {
 		if _, e := os.Stat(filepath.Join(t.Root, to.Path())); e == nil {

@@ -23,7 +23,16 @@ type ServiceLook struct {
 	Request ha.Request
 	State   ha.ServiceState // "" if the CRM does not know it
 	Target  string
+	Lock    string   // kind of its configuration lock
 	Running []string // the nodes it really runs on
+}
+
+// Disarmed returns whether HA is, or is being, switched off, and in which mode.
+func (c *Cluster) Disarmed() (ha.Disarm, bool) {
+	if d := c.scenario.Status.Disarm; d != nil {
+		return *d, true
+	}
+	return ha.Disarm{}, false
 }
 
 // Nodes returns all nodes in order.
@@ -46,7 +55,7 @@ func (c *Cluster) Nodes() (all []NodeLook) {
 func (c *Cluster) Services() (all []ServiceLook) {
 	for _, sid := range slices.Sorted(maps.Keys(c.scenario.Resources)) {
 		r := c.scenario.Resources[sid]
-		l := ServiceLook{SID: sid, Node: r.Node, Request: r.Request}
+		l := ServiceLook{SID: sid, Node: r.Node, Request: r.Request, Lock: c.guestLocks[sid]}
 		if s := c.scenario.Status.Services[sid]; s != nil {
 			l.State, l.Target = s.State, s.Target
 		}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"etcpve/agents/ha"
 	"etcpve/agents/ha/sim"
 )
 
@@ -73,6 +74,17 @@ func TestKeysRunACluster(t *testing.T) {
 	pressAll(m, "t", " ", " ", " ")
 	if s = m.cluster.Services()[2]; s.Running != nil || s.State != "stopped" {
 		t.Errorf("after stop: %+v", s)
+	}
+	pressAll(m, "l", "s", " ", " ", "a", " ", " ", " ")
+	if s = m.cluster.Services()[2]; s.Running != nil || s.Lock != "backup" {
+		t.Errorf("a locked service was started: %+v", s)
+	}
+	if d, disarmed := m.cluster.Disarmed(); !disarmed || d.State != ha.Disarmed || !strings.Contains(m.title(), "HA disarmed") {
+		t.Errorf("not disarmed: %+v, %s", d, m.title())
+	}
+	pressAll(m, "l", "a", " ", " ", " ", " ")
+	if s = m.cluster.Services()[2]; fmt.Sprint(s.Running) != "[node3]" {
+		t.Errorf("after unlocking and arming: %+v", s)
 	}
 	if !m.press("q") {
 		t.Error("q does not quit")

@@ -53,6 +53,7 @@ var nodeKeys = map[string]func(sim.NodeLook) string{
 	"n": func(n sim.NodeLook) string { return "network " + n.Name + " " + opposite(n.Network) },
 	"b": func(n sim.NodeLook) string { return "reboot " + n.Name },
 	"h": func(n sim.NodeLook) string { return "shutdown " + n.Name },
+	"l": func(n sim.NodeLook) string { return "restart-lrm " + n.Name },
 	"m": func(n sim.NodeLook) string {
 		if n.Mode == ha.ModeMaintenance {
 			return "crm " + n.Name + " disable-node-maintenance"
@@ -90,12 +91,27 @@ func (m *model) press(key string) (quit bool) {
 		m.running = !m.running
 	case " ":
 		m.step()
+	case "a":
+		m.execute(m.armament())
 	default:
-		if command := m.command(key); command != "" && m.failed == nil {
-			m.failed = m.cluster.Execute("operator", command)
-		}
+		m.execute(m.command(key))
 	}
 	return false
+}
+
+func (m *model) execute(command string) {
+	if command != "" && m.failed == nil {
+		m.failed = m.cluster.Execute("operator", command)
+	}
+}
+
+// armament is the command that switches HA off, or on again. Any node passes it on.
+func (m *model) armament() string {
+	order := "disarm-ha freeze"
+	if _, disarmed := m.cluster.Disarmed(); disarmed {
+		order = "arm-ha"
+	}
+	return "crm " + m.cluster.Nodes()[0].Name + " " + order
 }
 
 // command returns what a key does to the chosen row, or "".
@@ -109,6 +125,12 @@ func (m *model) command(key string) string {
 	}
 	if request, known := serviceKeys[key]; known {
 		return fmt.Sprintf("service %s %s", service.SID, request)
+	}
+	if key == "l" {
+		if service.Lock != "" {
+			return fmt.Sprintf("service %s unlock", service.SID)
+		}
+		return fmt.Sprintf("service %s lock", service.SID)
 	}
 	nodes := m.cluster.Nodes()
 	if at := strings.Index("123456789", key); len(key) == 1 && at >= 0 && at < len(nodes) {

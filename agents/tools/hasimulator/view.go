@@ -10,9 +10,9 @@ import (
 const (
 	nodeForm    = "%-12s %-6s %-8s %-12s %-18s %s"
 	serviceForm = "%-12s %-9s %-22s %-12s %s"
-	help        = "up/down choose   space one round   r run/pause   q quit"
-	nodeHelp    = "p power   n network   b reboot   h shutdown   m maintenance"
-	serviceHelp = "s start   t stop   d disable   i ignore   1-9 migrate to that node"
+	help        = "up/down choose   space one round   r run/pause   a disarm/arm HA   q quit"
+	nodeHelp    = "p power   n network   b reboot   h shutdown   m maintenance   l restart LRM"
+	serviceHelp = "s start   t stop   d disable   i ignore   l lock   1-9 migrate to that node"
 )
 
 // view draws the whole screen as lines no longer than width; the log gets what
@@ -56,6 +56,9 @@ func (m *model) title() string {
 	case m.running:
 		state = "running"
 	}
+	if d, disarmed := m.cluster.Disarmed(); disarmed {
+		state += "   HA " + string(d.State)
+	}
 	master := m.cluster.Master()
 	if master == "" {
 		master = "none"
@@ -76,7 +79,11 @@ func serviceLine(s sim.ServiceLook) string {
 	if s.Target != "" {
 		node += " => " + s.Target
 	}
-	return fmt.Sprintf(serviceForm, s.SID, s.Request, orDash(string(s.State)), node, orDash(strings.Join(s.Running, " ")))
+	running := orDash(strings.Join(s.Running, " "))
+	if s.Lock != "" {
+		running += " (locked: " + s.Lock + ")"
+	}
+	return fmt.Sprintf(serviceForm, s.SID, s.Request, orDash(string(s.State)), node, running)
 }
 
 func onOff(on bool) string {
