@@ -12,6 +12,8 @@ import (
 	"etcpve/plugins/storage/iscsidirect"
 	"etcpve/plugins/storage/lvm"
 	"etcpve/plugins/storage/mount"
+	"etcpve/plugins/storage/pbs"
+	"etcpve/plugins/storage/rbd"
 	"etcpve/plugins/storage/zfspool"
 )
 
@@ -28,6 +30,8 @@ func Storage(run storage.Runner, tree string) map[string]storage.Plugin {
 		"lvm":         lvm.New(run),
 		"lvmthin":     lvm.NewThin(run),
 		"nfs":         mount.NFS(run),
+		"pbs":         pbs.New(run, tree),
+		"rbd":         rbd.New(run, tree),
 		"zfspool":     zfspool.New(run),
 	}
 }
