@@ -19,7 +19,7 @@ const (
 	relayGrace  = 100 * time.Millisecond
 	relayRetry  = 250 * time.Millisecond
 	relayTries  = 40 // then it waits for the next announcement
-	relayCall   = 3 * time.Second
+	relayCall   = 2 * time.Second
 )
 
 // What gossip carries for the relay begins with one of these; all else is of
@@ -33,7 +33,7 @@ const (
 // not bring: their index is announced by gossip, and the entries are asked of
 // any member that has them.
 type relay struct {
-	known  atomic.Uint64 // the highest index announced
+	known  atomic.Uint64 // the highest index announced, whether it is here or not
 	behind chan struct{} // known has risen
 	ahead  chan struct{} // this node has applied something
 }
@@ -106,8 +106,8 @@ func (c *Cluster) herald(ctx context.Context, gossip *membership.Gossip) {
 		case <-c.relay.ahead:
 		}
 		s := c.order.Status()
-		c.relay.known.Store(max(c.relay.known.Load(), s.Applied))
 		if s.Leader == s.ID {
+			c.relay.known.Store(max(c.relay.known.Load(), s.Applied))
 			if err := gossip.Spread(subjectIndex, binary.AppendUvarint([]byte{anIndex}, s.Applied)); err != nil {
 				c.log.Warn("index not announced", "index", s.Applied, "err", err)
 			}
@@ -128,7 +128,7 @@ func (c *Cluster) catchUp(ctx context.Context, peers *peer.Peers) {
 			return
 		case <-c.relay.behind:
 		}
-		wait := relayGrace
+		wait, useless := relayGrace, map[string]bool{}
 		for try := 0; try < relayTries && ctx.Err() == nil; try++ {
 			select {
 			case <-ctx.Done():
@@ -138,9 +138,15 @@ func (c *Cluster) catchUp(ctx context.Context, peers *peer.Peers) {
 				break
 			}
 			wait = 0
-			if err := c.fetch(ctx, peers); err != nil {
-				c.log.Debug("entries not fetched", "err", err)
+			node := c.teller(useless)
+			if node == "" {
+				clear(useless)
 				wait = relayRetry
+				continue
+			}
+			if err := c.fetch(ctx, peers, node); err != nil {
+				c.log.Debug("entries not fetched", "node", node, "err", err)
+				useless[node] = true
 			}
 		}
 	}
@@ -148,22 +154,32 @@ func (c *Cluster) catchUp(ctx context.Context, peers *peer.Peers) {
 
 var errNothing = errors.New("no member has told more")
 
-// fetch asks one member, chosen by lot, for the entries after the last that this
-// node knows to be committed.
-func (c *Cluster) fetch(ctx context.Context, peers *peer.Peers) error {
+// teller chooses a member to ask by lot. The leader, who would have told by
+// itself, comes last.
+func (c *Cluster) teller(useless map[string]bool) string {
+	_, leader := c.route(c.order.Status().Leader)
 	var others []string
 	for _, node := range c.Alive() {
-		if node != c.config.Node {
+		if node != c.config.Node && node != leader && !useless[node] {
 			others = append(others, node)
 		}
 	}
-	if len(others) == 0 {
-		return errNothing
+	if len(others) == 0 && leader != c.config.Node && !useless[leader] {
+		return leader
 	}
+	if len(others) == 0 {
+		return ""
+	}
+	return others[rand.IntN(len(others))]
+}
+
+// fetch asks a member for the entries after the last that this node knows to be
+// committed.
+func (c *Cluster) fetch(ctx context.Context, peers *peer.Peers, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, relayCall)
 	defer cancel()
 	after := c.order.Status().Commit
-	bundle, err := peers.Call(ctx, others[rand.IntN(len(others))], kindEntries, binary.BigEndian.AppendUint64(nil, after))
+	bundle, err := peers.Call(ctx, node, kindEntries, binary.BigEndian.AppendUint64(nil, after))
 	if err != nil {
 		return err
 	}
