@@ -2,6 +2,7 @@ package sample
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,4 +42,23 @@ func TestRowsHoldTheNumbers(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// FuzzRows: whatever the file holds, a row has a key of a known form and
+// numbers only.
+func FuzzRows(f *testing.F) {
+	f.Add([]byte("pve-node-9.0/n1:1::1700000000:0.5:U\npve-vm-9.0/100:1:name:running:0:1700000001:2\npve-storage-9.0/n1/local:1700000002:5:6\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		for _, r := range Rows(content) {
+			form, _, _ := strings.Cut(r.Key, "/")
+			if _, known := leading[form]; !known {
+				t.Errorf("key %q", r.Key)
+			}
+			for _, v := range r.Values {
+				if strings.ContainsAny(v, " \n:") {
+					t.Errorf("value %q", v)
+				}
+			}
+		}
+	})
 }

@@ -118,7 +118,15 @@ func TestAgentsThatStartAnewGoOn(t *testing.T) {
 	f := &Files{Dir: t.TempDir()}
 	storage(t, f, 2)
 	again := &Files{Dir: f.Dir}
-	storage(t, again, 3)
+	for _, at := range []int64{begin + 110, begin + 115} { // one that is there, and one that is not
+		again.Add([]sample.Row{{Key: "pve-storage-9.0/n1/local", Time: at, Values: []string{"1", "2"}}}, time.Unix(at, 0))
+	}
+	if err := again.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if last := strings.TrimSpace(rrdtool(t, "last", filepath.Join(f.Dir, "pve-storage-9.0/n1/local"))); last != fmt.Sprint(begin+115) {
+		t.Errorf("the last row is of %s", last)
+	}
 	if err := os.WriteFile(filepath.Join(f.Dir, "pve-storage-9.0/n1/broken"), []byte("no such file"), 0o644); err != nil {
 		t.Fatal(err)
 	}
