@@ -140,6 +140,11 @@ type (
 		DeactivateVolume(ctx context.Context, c *Config, v Volume, snapshot string) error
 	}
 
+	// A DatastoreFinder asks a server what it has for a storage to use.
+	DatastoreFinder interface {
+		Datastores(ctx context.Context, s BackupServer) ([]Datastore, error)
+	}
+
 	// A Locator finds the volume that a path belongs to.
 	Locator interface {
 		Locate(c *Config, path string) (v Volume, ok bool)
@@ -165,6 +170,16 @@ func (e *BlockedError) Error() string {
 
 // ErrOffline says that a storage's server does not answer.
 var ErrOffline = errors.New("storage is not online")
+
+// A BackupServer is one that is no storage yet. Without a fingerprint, its
+// certificate must be one that the node trusts.
+type BackupServer struct{ Host, Port, User, Password, Fingerprint string }
+
+// A Datastore is a part of a backup server.
+type Datastore struct {
+	Name    string `json:"store"`
+	Comment string `json:"comment"`
+}
 
 // A Status is how full a storage is, in bytes.
 type Status struct {

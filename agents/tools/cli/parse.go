@@ -50,11 +50,12 @@ func (c *Command) parseOptions(call *Call, args []string) (words []string, err e
 			continue
 		}
 		rule := c.Options[name]
-		if next := i+1 < len(args); !attached && next && (rule.Type != "boolean" || !strings.HasPrefix(args[i+1], "-")) {
+		bare := rule.Type == "boolean" || slices.Contains(c.Prompt, name)
+		if next := i+1 < len(args); !attached && next && (!bare || !strings.HasPrefix(args[i+1], "-")) {
 			i++
 			value, attached = args[i], true
 		}
-		if !attached && rule.Type != "boolean" {
+		if !attached && !bare {
 			unknown = append(unknown, fmt.Sprintf("Option %s requires an argument", given))
 			continue
 		}

@@ -30,6 +30,7 @@ type Command struct {
 	Summary string // one sentence with its full stop
 	Args    []Param
 	Options schema.Keys
+	Prompt  []string // options whose value may be left out, to be asked for: see Call.Secret
 	Run     func(ctx context.Context, c *Call) error
 	Hidden  bool // left out of lists: another way to write a command
 }

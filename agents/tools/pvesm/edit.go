@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"etcpve/agents/lock"
 	"etcpve/agents/storage"
@@ -44,14 +43,29 @@ func (p Place) set(ctx context.Context, c *cli.Call) error {
 		if !exists {
 			return fmt.Errorf("storage '%s' does not exist", id)
 		}
-		if kind := definitions.Storage.Types[s.Type]; kind != nil {
-			for _, key := range c.Given {
-				if option, takes := kind.Options[key]; takes && bool(option.Fixed) {
-					return fmt.Errorf("can't change value of fixed parameter '%s'", key)
-				}
+		kind := definitions.Storage.Types[s.Type]
+		if kind == nil {
+			return fmt.Errorf("storage '%s': type '%s' is not known here", id, s.Type)
+		}
+		for _, key := range c.Given {
+			if option, takes := kind.Options[key]; takes && bool(option.Fixed) {
+				return fmt.Errorf("can't change value of fixed parameter '%s'", key)
 			}
 		}
 		for _, key := range schema.SplitList(c.Value("delete")) {
+			switch option, takes := kind.Options[key]; {
+			case !takes:
+				return fmt.Errorf("no such option '%s'", key)
+			case !bool(option.Optional):
+				return fmt.Errorf("unable to delete required option '%s'", key)
+			case bool(option.Fixed):
+				return fmt.Errorf("unable to delete fixed option '%s'", key)
+			case c.Has(key):
+				return fmt.Errorf("unable to set and delete option '%s' at the same time", key)
+			}
+			if err := p.forget(s.Type, id, key); err != nil {
+				return err
+			}
 			if err := d.Set(id, key); err != nil {
 				return err
 			}
@@ -61,37 +75,20 @@ func (p Place) set(ctx context.Context, c *cli.Call) error {
 }
 
 func (p Place) remove(ctx context.Context, c *cli.Call) error {
-	id := c.Value("storage")
+	id, kind := c.Value("storage"), ""
 	err := p.edit(ctx, c, func(d *section.Document) error {
-		if _, exists := d.Section(id); !exists {
+		s, exists := d.Section(id)
+		if !exists {
 			return fmt.Errorf("delete storage failed: storage '%s' does not exist", id)
 		}
+		kind = s.Type
 		return d.Remove(id)
 	})
 	if err != nil {
 		return err
 	}
-	for _, s := range secrets {
-		if err := os.Remove(filepath.Join(p.Tree, s.place(id))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return p.forget(kind, id, "")
 }
-
-// A secret is a setting that goes to a file only root can read.
-type secret struct {
-	key, types string
-	dir, end   string
-	prefix     string // before the value
-}
-
-var secrets = []secret{
-	{"password", "cifs", "priv/storage", ".pw", "password="},
-	{"password", "", "priv/storage", ".pw", ""},
-}
-
-func (s secret) place(id string) string { return filepath.Join(s.dir, id+s.end) }
 
 // put writes the options of a call into a section.
 func (p Place) put(d *section.Document, kind string, c *cli.Call) error {
@@ -100,26 +97,21 @@ func (p Place) put(d *section.Document, kind string, c *cli.Call) error {
 		if key == "delete" || key == "digest" {
 			continue
 		}
-		i := slices.IndexFunc(secrets, func(s secret) bool { return s.key == key && (s.types == "" || s.types == kind) })
-		if i >= 0 {
-			if err := p.keep(secrets[i], id, c.Value(key)); err != nil {
+		value := c.Value(key)
+		if s, ok := secretOf(kind, key); ok {
+			shown, err := p.keep(s, id, c)
+			if err != nil {
 				return err
 			}
-			continue
+			if value = shown; value == "" {
+				continue
+			}
 		}
-		if err := d.Set(id, key, c.Value(key)); err != nil {
+		if err := d.Set(id, key, value); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (p Place) keep(s secret, id, value string) error {
-	path := filepath.Join(p.Tree, s.place(id))
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(path, []byte(s.prefix+value+"\n"), 0o600)
 }
 
 // edit changes storage.cfg under the lock that other tools take, and refuses

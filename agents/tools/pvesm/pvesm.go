@@ -39,9 +39,10 @@ func (p Place) storages() []cli.Command {
 	id := cli.Param{Name: "storage", Rule: about(schema.Named("pve-storage-id").Must(), "Name of the storage.")}
 	kinds := slices.Sorted(maps.Keys(p.Plugins))
 	return []cli.Command{
-		{Words: "add", Summary: "Define a storage.", Run: p.add, Options: settings(nil),
-			Args: []cli.Param{{Name: "type", Rule: about(schema.Choice(kinds...).Must(), "Type of the storage.")}, id}},
-		{Words: "set", Summary: "Change the definition of a storage.", Run: p.set, Args: []cli.Param{id}, Options: settings(schema.Keys{
+		{Words: "add", Summary: "Define a storage.", Run: p.add, Prompt: []string{"password"},
+			Options: settings(schema.Keys{"authsupported": about(schema.Text(), "Accepted by no type any more.")}),
+			Args:    []cli.Param{{Name: "type", Rule: about(schema.Choice(kinds...).Must(), "Type of the storage.")}, id}},
+		{Words: "set", Summary: "Change the definition of a storage.", Run: p.set, Prompt: []string{"password"}, Args: []cli.Param{id}, Options: changeable(schema.Keys{
 			"delete": about(schema.Named("pve-configid-list"), "Settings to remove."),
 			"digest": about(schema.Text().Long(64), "Refuse if the file has another digest by now."),
 		})},
@@ -83,12 +84,17 @@ func (p Place) volumes() []cli.Command {
 		{Words: "prune-backups", Summary: "Remove backups that the rules do not keep.", Run: p.prune, Args: []cli.Param{id}, Options: pruning(vmid())},
 		{Words: "extractconfig", Summary: "Show the configuration inside a backup of a container.", Run: p.extract, Args: []cli.Param{volume}},
 		{Words: "export", Summary: "Write a volume as a stream.", Run: p.export, Args: stream, Options: schema.Keys{
+			"base":           about(snapshot(), "Write only what has changed since this state."),
 			"snapshot":       about(snapshot(), "State to write."),
-			"with-snapshots": about(schema.Truth().Else(0), "Write snapshots too, as qcow2+size always does."),
+			"snapshot-list":  about(schema.Named("string-list"), "Accepted; all states up to the one to write are written."),
+			"with-snapshots": about(schema.Truth().Else(0), "Write earlier states too, as qcow2+size always does."),
 		}},
 		{Words: "import", Summary: "Create a volume from a stream.", Run: p.load, Args: stream, Options: schema.Keys{
-			"allow-rename":   about(schema.Truth().Else(0), "Choose another name if the volume exists."),
-			"with-snapshots": about(schema.Truth().Else(0), "Take snapshots too, as qcow2+size always does."),
+			"allow-rename":    about(schema.Truth().Else(0), "Choose another name if the volume exists."),
+			"base":            about(snapshot(), "State that the volume has already, which the stream goes on from."),
+			"delete-snapshot": about(schema.Matching(`(?i)[a-z0-9_\-]{1,80}`).Long(80), "State to remove in the end."),
+			"snapshot":        about(snapshot(), "State that the stream ends with."),
+			"with-snapshots":  about(schema.Truth().Else(0), "Take snapshots too, as qcow2+size always does."),
 		}},
 	}
 }
@@ -104,6 +110,23 @@ func pruning(vmid *schema.Property) schema.Keys {
 	for _, rule := range []string{"last", "hourly", "daily", "weekly", "monthly", "yearly"} {
 		options["keep-"+rule] = about(schema.Integer().Min(0), "How many to keep.")
 	}
+	return options
+}
+
+// changeable are the keys of storage.cfg that some type lets change, with others.
+func changeable(others schema.Keys) schema.Keys {
+	options := settings(others)
+	maps.DeleteFunc(options, func(key string, _ *schema.Property) bool {
+		if others[key] != nil {
+			return false
+		}
+		for _, kind := range definitions.Storage.Types {
+			if option, takes := kind.Options[key]; takes && !bool(option.Fixed) {
+				return false
+			}
+		}
+		return true
+	})
 	return options
 }
 

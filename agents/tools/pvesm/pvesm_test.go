@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"etcpve/agents/host/hosttest"
 	"etcpve/agents/storage"
 	"etcpve/agents/storage/storagetest"
+	"etcpve/agents/tools/cli"
+	"etcpve/cfs/format/definitions"
 	"etcpve/fixtures/golden"
 )
 
@@ -84,7 +87,10 @@ func TestDefinitionsAreEdited(t *testing.T) {
 		{"add nfs nas --server 192.0.2.1 --export /x --content iso,images", "0"},
 		{"add cifs win --server s --share x --username u --password secret", "0"},
 		{"set thin --content images --nodes n1,n2", "0"},
-		{"set thin --vgname other", "can't change value of fixed parameter 'vgname'\n255"},
+		{"set thin --content images --nodes n1 --delete nodes", "unable to set and delete option 'nodes' at the same time\n255"},
+		{"set thin --delete vgname", "unable to delete required option 'vgname'\n255"},
+		{"set thin --delete server", "no such option 'server'\n255"},
+		{"set nas --snapshot-as-volume-chain 1", "can't change value of fixed parameter 'snapshot-as-volume-chain'\n255"},
 		{"set thin --delete nodes", "0"},
 		{"set none --content iso", "storage 'none' does not exist\n255"},
 		{"remove none", "delete storage failed: storage 'none' does not exist\n255"},
@@ -156,7 +162,7 @@ func TestScans(t *testing.T) {
 $ showmount --no-headers --exports nas
 > /srv/data  192.0.2.0/24
 > /srv/x     *
-$ smbclient --no-pass --grepable --list win
+$ smbclient --grepable --list win --no-pass
 > Disk|share|My files
 > IPC|IPC$|IPC Service
 $ vgs --noheadings --options vg_name
@@ -200,7 +206,7 @@ func (files) Path(c *storage.Config, v storage.Volume, _ string) (string, error)
 
 func TestGeneratedTextsAreCurrent(t *testing.T) {
 	p := Place{Catalog: storage.Catalog{Plugins: map[string]storage.Plugin{}}}
-	for _, kind := range []string{"btrfs", "cephfs", "cifs", "dir", "lvm", "lvmthin", "nfs", "zfspool"} {
+	for kind := range definitions.Storage.Types {
 		p.Plugins[kind] = nil
 	}
 	tool := New(p)
@@ -231,21 +237,34 @@ func TestGoldenCommands(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	var commands []struct{ Command, Positional []string }
+	var commands []struct {
+		Command, Positional []string
+		Options             map[string]any
+		Output              map[string]any `json:"output_options"`
+	}
 	if err := json.Unmarshal(text, &commands); err != nil {
 		t.Fatal(err)
 	}
-	ours := map[string][]string{}
+	ours := map[string]cli.Command{}
 	for _, c := range New(newPlace(t, "")).Commands {
-		ours[c.Words] = []string{}
-		for _, a := range c.Args {
-			ours[c.Words] = append(ours[c.Words], a.Name)
-		}
+		ours[c.Words] = c
 	}
 	for _, c := range commands {
 		words := strings.Join(c.Command, " ")
-		if got, ok := ours[words]; !ok && words != "scan pbs" || ok && len(c.Positional) > 0 && !slices.Equal(got, c.Positional) {
-			t.Errorf("%s takes %v (known %v), want %v", words, got, ok, c.Positional)
+		got, ok := ours[words]
+		var args []string
+		for _, a := range got.Args {
+			args = append(args, a.Name)
+		}
+		if !ok || len(c.Positional) > 0 && !slices.Equal(args, c.Positional) {
+			t.Errorf("%s takes %v (known %v), want %v", words, args, ok, c.Positional)
+		}
+		if c.Options == nil {
+			continue // another name of a command
+		}
+		maps.Copy(c.Options, c.Output)
+		if got, want := slices.Sorted(maps.Keys(got.Options)), slices.Sorted(maps.Keys(c.Options)); !slices.Equal(got, want) {
+			t.Errorf("%s has the options %v; want %v", words, got, want)
 		}
 	}
 }

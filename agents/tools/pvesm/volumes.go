@@ -243,6 +243,11 @@ func (p Place) load(ctx context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
+	if name := c.Value("delete-snapshot"); name != "" {
+		if err := p.DeleteSnapshot(ctx, id.String(), name); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintf(c.Out, "successfully imported '%s'\n", id)
 	return nil
 }
