@@ -285,3 +285,51 @@ func TestReasonsFit(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandsAreCarriedOutOnce holds the lock that removing them needs.
+func TestCommandsAreCarriedOutOnce(t *testing.T) {
+	tree := plant(t, map[string]string{
+		".members": `{"nodename":"n2"}`, files.Commands: "arm-ha\nstop vm:100 0\n", "priv/lock/domain-ha/held": "",
+	})
+	s := storeOf(t, tree)
+	view := func() []string {
+		t.Helper()
+		v, err := s.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Commands
+	}
+	commit := func(commands int) {
+		t.Helper()
+		limited, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		s.ctx = limited
+		if err := s.Commit(crm.Outcome{Commands: commands}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := view(); !slices.Equal(got, []string{"arm-ha", "stop vm:100 0"}) {
+		t.Fatalf("%q", got)
+	}
+	commit(2)
+	if err := tree.Write(files.Commands, read(t, tree, files.Commands)+"migrate vm:100 n1\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := view(); !slices.Equal(got, []string{"migrate vm:100 n1"}) {
+		t.Errorf("%q", got)
+	}
+	if err := os.RemoveAll(filepath.Join(tree.Root, "priv/lock/domain-ha")); err != nil {
+		t.Fatal(err)
+	}
+	commit(1)
+	if got := read(t, tree, files.Commands); got != "" {
+		t.Errorf("still queued: %q", got)
+	}
+	if err := tree.Write(files.Commands, "arm-ha\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := view(); !slices.Equal(got, []string{"arm-ha"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -34,8 +34,22 @@ type crmStore struct {
 	noted *notes
 }
 
-// notes are the mistakes in files that were logged, so that each is logged once.
-type notes struct{ known files.Mistakes }
+// notes are what a store remembers from one round to the next.
+type notes struct {
+	known  files.Mistakes // that were logged, so that each is logged once
+	queued []string       // commands the round has seen, first those of obeyed
+	obeyed []string       // commands that were carried out and could not be removed yet
+}
+
+// pass returns the commands that are still to be carried out. If others have
+// removed those that were, another master has seen to it.
+func (n *notes) pass(queued []string) []string {
+	if len(queued) < len(n.obeyed) || !slices.Equal(queued[:len(n.obeyed)], n.obeyed) {
+		n.obeyed = nil
+	}
+	n.queued = queued
+	return queued[len(n.obeyed):]
+}
 
 // take logs what is new of the mistakes a round came across.
 func (n *notes) take(found files.Mistakes, log ha.Log) {
@@ -90,6 +104,7 @@ func (s crmStore) View() (v crm.View, err error) {
 	v.Status, err = and(s.files.Status)(err)
 	v.Resources, err = and(aside(&found, s.files.Configured))(err)
 	v.Commands, err = and(s.files.Queued)(err)
+	v.Commands = s.noted.pass(v.Commands)
 	v.Rules, err = and(func() (string, error) { return s.files.Read(files.Rules) })(err)
 	v.Groups, err = and(func() (string, error) { return s.files.Read(files.Groups) })(err)
 	if v.Settings, err = and(aside(&found, s.files.Settings))(err); err != nil {
@@ -136,7 +151,15 @@ func (s crmStore) Commit(out crm.Outcome) error {
 		return err
 	}
 	s.tell(out)
-	return s.files.Dequeue(s.ctx, out.Commands)
+	// From here on the round counts. Commands that cannot be removed now, as
+	// somebody holds the lock for them, are passed over until they can.
+	s.noted.obeyed = s.noted.queued[:len(s.noted.obeyed)+out.Commands]
+	if err := s.files.Dequeue(s.ctx, len(s.noted.obeyed)); err != nil {
+		s.log.Warn("commands that were carried out are still queued: %v", err)
+		return nil
+	}
+	s.noted.obeyed = nil
+	return nil
 }
 
 func (s crmStore) change(change crm.Change) error {
