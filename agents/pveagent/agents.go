@@ -36,7 +36,8 @@ type place struct {
 	guests string
 	level  slog.Level
 	noKVM  bool
-	speed  int // of HA's clocks
+	dog    string // the watchdog of HA; "" for the usual one
+	speed  int    // of HA's clocks
 }
 
 // placeOf takes the place from the environment.
@@ -121,7 +122,7 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 		return firewall.New(firewall.Options{Tree: p.Tree, Node: p.Node, Run: p.firewallRun(), Log: log}), nil
 	},
 	"ha": func(p place, log *slog.Logger) (agent, error) {
-		return ha.New(ha.Options{Tree: p.Tree, Node: p.Node, RunDir: p.haRun(), Guests: p.guestRun(), Speed: p.speed, Log: log}), nil
+		return ha.New(ha.Options{Tree: p.Tree, Node: p.Node, RunDir: p.haRun(), Guests: p.guestRun(), Device: p.dog, Speed: p.speed, Log: log}), nil
 	},
 	"qemu": func(p place, log *slog.Logger) (agent, error) {
 		return qemu.New(qemu.Options{
@@ -146,6 +147,7 @@ func newFlags(p *place) *flag.FlagSet {
 	flags.BoolVar(&p.dryRun, "dry-run", p.dryRun, "print what would be done and end")
 	flags.StringVar(&p.guests, "guests", p.guests, "at the end of the agents: keep them running, or stop them")
 	flags.TextVar(&p.level, "log-level", p.level, "debug, info, warn or error")
+	flags.StringVar(&p.dog, "watchdog", p.dog, "device that resets the node when high availability falls silent (default /dev/watchdog)")
 	flags.BoolVar(&p.noKVM, "no-kvm", p.noKVM, "run all guests without KVM")
 	return flags
 }

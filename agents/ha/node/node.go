@@ -36,7 +36,7 @@ const (
 	crmRound   = 10 * time.Second
 	lrmRound   = 5 * time.Second
 	leaveRound = time.Second      // while a manager is asked to end
-	leaveLimit = 90 * time.Second // for each of the two to end
+	leaveLimit = 90 * time.Second // for the CRM to end
 )
 
 // workers is how many guests an LRM starts, stops or moves at the same time.
@@ -215,15 +215,18 @@ func (a *Agent) rounds(ctx context.Context, t turn, every time.Duration, step fu
 }
 
 // Leave ends the managers in order: the LRM first, which needs a CRM to see to
-// its services. It does nothing where Run has ended.
+// its services. It waits for as long as guests take to shut down or to move: an
+// LRM that loses its lock meanwhile is ended by the watchdog. It does nothing
+// where Run has ended.
 func (a *Agent) Leave(ctx context.Context) error {
-	for _, t := range []turn{a.lrm, a.crm} {
+	err := a.lrm.end(ctx)
+	if err == nil {
 		limited, cancel := context.WithTimeout(ctx, leaveLimit)
-		err := t.end(limited)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("ha: services were not left in order: %w", err)
-		}
+		defer cancel()
+		err = a.crm.end(limited)
+	}
+	if err != nil {
+		return fmt.Errorf("ha: services were not left in order: %w", err)
 	}
 	return nil
 }
