@@ -42,7 +42,7 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
 		return err
 	}
-	if err := a.hook(ctx, vmid, d.Config, preStart); err != nil {
+	if err := a.before(ctx, vmid, d, resumes); err != nil {
 		return err
 	}
 	record := Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
@@ -59,7 +59,7 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.save(vmid, record); err != nil {
 		return err
 	}
-	if err := errors.Join(a.settle(d), a.shareAtStart(ctx, vmid, d.Config)); err != nil {
+	if err := errors.Join(a.settle(d), a.noteCloudInit(vmid, d.Config), a.shareAtStart(ctx, vmid, d.Config)); err != nil {
 		return a.failStart(ctx, vmid, action, err)
 	}
 	for _, tap := range command.Taps {
@@ -79,6 +79,14 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 		return a.started(ctx, vmid)
 	}
 	return a.resume(ctx, vmid, action)
+}
+
+// before does what has to be done while the VM is off.
+func (a *Agent) before(ctx context.Context, vmid uint32, d Desired, resumes bool) error {
+	if err := a.hook(ctx, vmid, d.Config, preStart); err != nil || resumes { // a saved state has its drives open
+		return err
+	}
+	return a.fillCloudInit(ctx, vmid, d.Config)
 }
 
 // build makes the command line of a VM that boots, or goes on from a state.

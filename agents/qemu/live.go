@@ -11,6 +11,7 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cgroup"
+	"etcpve/agents/qemu/cloudinit"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/plug"
@@ -26,7 +27,8 @@ func (a *Agent) machine(vmid uint32, desired cmdline.Config) plug.Machine {
 		With: func(ctx context.Context, key string) (cmdline.Guest, cmdline.Host, error) {
 			return a.inEffect(ctx, vmid, desired, key)
 		},
-		Release: a.guest(vmid).release,
+		Release:   a.guest(vmid).release,
+		CloudInit: func(ctx context.Context) error { return a.fillCloudInit(ctx, vmid, desired) },
 		Share: func(ctx context.Context, config cmdline.Config) error {
 			return a.share(ctx, vmid, config)
 		},
@@ -101,9 +103,19 @@ func (a *Agent) change(ctx context.Context, vmid uint32, action Action) error {
 	if !done {
 		return nil
 	}
+	if c.Do == hotplug.CloudInit {
+		if err := a.noteCloudInit(vmid, action.Desired.Config); err != nil {
+			return err
+		}
+	}
 	return a.update(vmid, func(r *Record) {
 		if c.Do == hotplug.Balloon {
 			r.Balloon = c.MiB
+		}
+		if c.Do == hotplug.CloudInit {
+			maps.DeleteFunc(r.Config, func(key, _ string) bool { return cloudinit.Is(key) })
+			maps.Copy(r.Config, cloudinit.Values(action.Desired.Config))
+			return
 		}
 		if c.Value == "" {
 			delete(r.Config, c.Key)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/cloudinit"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/throttle"
 )
@@ -36,6 +37,7 @@ const (
 	UnplugUSB  Verb = "hot-unplug USB device"
 	Tablet     Verb = "set tablet to"
 	Boot       Verb = "set boot order"
+	CloudInit  Verb = "make cloud-init drive"
 	Shares     Verb = "set share of the node's CPUs"
 	Adopt      Verb = "take over" // a setting that the machine does not notice
 )
@@ -58,7 +60,7 @@ func (a Action) String() string {
 			return string(a.Do) + " default"
 		}
 		return fmt.Sprintf("%s %s", a.Do, a.Value)
-	case Boot:
+	case Boot, CloudInit:
 		return string(a.Do)
 	case Shares:
 		return fmt.Sprintf("%s, %s: %s", a.Do, a.Key, a.Value)
@@ -89,8 +91,7 @@ const needsRestart = "needs restart"
 var carefree = []string{
 	"name", "description", "tags", "onboot", "startup", "protection", "autostart", "lock", "hookscript", "parent", "snaptime",
 	"snapstate", "vmstate", "vmstatestorage", "runningmachine", "runningcpu", "running-nets-host-mtu", "meta", "hotplug", "shares", "allow-ksm", "keephugepages",
-	"migrate_downtime", "migrate_speed", "unused", "ciuser", "cipassword", "citype", "ciupgrade", "cicustom",
-	"sshkeys", "nameserver", "searchdomain", "ipconfig", "digest",
+	"migrate_downtime", "migrate_speed", "unused", "digest",
 }
 
 // Plan compares the configuration in effect with the desired one. Actions come
@@ -146,6 +147,8 @@ func (p *planner) key(key string) {
 		p.drive(key)
 	case nic:
 		p.nic(key)
+	case key != "name" && cloudinit.Is(key):
+		p.cloudInit(key)
 	case slices.Contains(carefree, key) || slices.Contains(carefree, strings.TrimRight(key, "0123456789")):
 		p.do(Adopt, key)
 	case key == "balloon" && p.running["balloon"] != "0" && p.desired["balloon"] != "0":

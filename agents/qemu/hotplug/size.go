@@ -2,8 +2,10 @@ package hotplug
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
+	"etcpve/agents/qemu/cloudinit"
 	"etcpve/agents/qemu/cmdline"
 )
 
@@ -111,5 +113,19 @@ func (p *planner) tablet() {
 		p.wait("tablet", "waits for the guest to release the device")
 	default:
 		p.do(Tablet, "tablet")
+	}
+}
+
+// cloudInit plans for a key that the cloud-init drive is made of. One action is
+// for all of them.
+func (p *planner) cloudInit(key string) {
+	drive := cloudinit.Drive(p.running)
+	switch {
+	case drive == "" && cloudinit.Drive(p.desired) == "":
+		p.do(Adopt, key)
+	case drive == "" || !p.classes["cloudinit"]:
+		p.wait(key, "the cloud-init drive is made anew at the next start")
+	case !slices.ContainsFunc(p.actions, func(a Action) bool { return a.Do == CloudInit }):
+		p.do(CloudInit, key)
 	}
 }

@@ -3,6 +3,7 @@ package plug
 import (
 	"context"
 
+	"etcpve/agents/qemu/cloudinit"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/throttle"
@@ -119,30 +120,47 @@ func (m Machine) Throttle(ctx context.Context, config cmdline.Config, key string
 	return m.QMP(ctx, "block_set_io_throttle", limit.Arguments(), nil)
 }
 
-// changeMedium opens the tray, takes the old medium out, puts the new one in
-// and closes the tray. A guest may have locked the tray; it is opened anyhow.
 func (m Machine) changeMedium(ctx context.Context, c hotplug.Action) (bool, error) {
-	d, _, err := m.driveOf(ctx, c.Key)
+	return m.swap(ctx, c.Key, func() error { return nil })
+}
+
+// changeCloudInit lets the guest see a cloud-init drive that is made anew.
+func (m Machine) changeCloudInit(ctx context.Context, c hotplug.Action) (bool, error) {
+	g, _, err := m.With(ctx, c.Key)
 	if err != nil {
 		return false, err
 	}
-	drive := byID("%s", c.Key)
-	if err := m.QMP(ctx, "blockdev-open-tray", map[string]any{"id": c.Key, "force": true}, nil); err != nil {
+	return m.swap(ctx, cloudinit.Drive(g.Config), func() error { return m.CloudInit(ctx) })
+}
+
+// swap opens the tray, takes the old medium out, puts the one that is desired
+// in and closes the tray; between is done while the drive is empty. A guest may
+// have locked the tray; it is opened anyhow.
+func (m Machine) swap(ctx context.Context, key string, between func() error) (bool, error) {
+	d, _, err := m.driveOf(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	drive := byID("%s", key)
+	if err := m.QMP(ctx, "blockdev-open-tray", map[string]any{"id": key, "force": true}, nil); err != nil {
 		return false, err
 	}
 	if err := m.QMP(ctx, "blockdev-remove-medium", drive, nil); err != nil {
 		return false, err
 	}
-	if err := m.clearDisk(ctx, c.Key); err != nil {
+	if err := m.clearDisk(ctx, key); err != nil {
+		return false, err
+	}
+	if err := between(); err != nil {
 		return false, err
 	}
 	if d.Blockdev == nil {
 		return true, m.QMP(ctx, "blockdev-close-tray", drive, nil)
 	}
 	undo := undoer{Machine: m}
-	undo.run(ctx, "object-add", d.Limit.Object(), "object-del", byID("%s", throttle.GroupName(c.Key)))
-	undo.run(ctx, "blockdev-add", d.Blockdev, "blockdev-del", nodeArgs(c.Key))
-	undo.run(ctx, "blockdev-insert-medium", map[string]any{"id": c.Key, "node-name": cmdline.NodeName(c.Key)}, "blockdev-remove-medium", drive)
+	undo.run(ctx, "object-add", d.Limit.Object(), "object-del", byID("%s", throttle.GroupName(key)))
+	undo.run(ctx, "blockdev-add", d.Blockdev, "blockdev-del", nodeArgs(key))
+	undo.run(ctx, "blockdev-insert-medium", map[string]any{"id": key, "node-name": cmdline.NodeName(key)}, "blockdev-remove-medium", drive)
 	undo.run(ctx, "blockdev-close-tray", drive, "blockdev-open-tray", drive)
 	return undo.err == nil, undo.back(ctx)
 }

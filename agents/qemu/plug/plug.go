@@ -40,6 +40,8 @@ type Machine struct {
 	With func(ctx context.Context, key string) (cmdline.Guest, cmdline.Host, error)
 	// Release notes that the guest was asked for a device and has not given it up.
 	Release func(id string)
+	// CloudInit makes the cloud-init drive as desired, while QEMU has it closed.
+	CloudInit func(ctx context.Context) error
 	// Share gives QEMU its share of the node's CPUs.
 	Share func(ctx context.Context, config cmdline.Config) error
 	Ports Ports
@@ -55,7 +57,7 @@ func (m Machine) Apply(ctx context.Context, c hotplug.Action) (done bool, err er
 		hotplug.Link: m.changeLink, hotplug.Port: m.changePort, hotplug.Adopt: adopt,
 		hotplug.CPUs: m.changeCPUs, hotplug.Memory: m.changeMemory,
 		hotplug.PlugUSB: m.plugUSB, hotplug.UnplugUSB: m.unplugUSB, hotplug.Tablet: m.changeTablet,
-		hotplug.Boot: m.changeBoot, hotplug.Shares: m.changeShare,
+		hotplug.Boot: m.changeBoot, hotplug.CloudInit: m.changeCloudInit, hotplug.Shares: m.changeShare,
 	}
 	return verbs[c.Do](ctx, c)
 }
