@@ -44,12 +44,15 @@ var fields = map[string]func(*Test) *string{
 
 var fieldForm = regexp.MustCompile(`^\s*([a-z]+)\s*=>\s*(?:'([^']*)'|"([^"]*)"|([\w.:/-]+))\s*(?:,|$)`)
 
+// remark is what may follow a test.
+var remark = regexp.MustCompile(`\}\s*#.*$`)
+
 // parseTests reads the file of tests. A test may go on over several lines.
 func parseTests(content string) (tests []Test, err error) {
 	var open []string
 	begin := 0
 	for i, line := range strings.Split(content, "\n") {
-		line = strings.TrimSpace(line)
+		line = remark.ReplaceAllString(strings.TrimSpace(line), "}")
 		if line == "" || line[0] == '#' {
 			continue
 		}

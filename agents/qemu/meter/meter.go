@@ -139,10 +139,10 @@ func (m *Meter) measure(ctx context.Context, vms []VM, now time.Time) []Reading 
 		})
 	}
 	all.Wait()
-	used := map[uint32]spent{}
+	used, taps := map[uint32]spent{}, m.taps()
 	for i, vm := range vms {
 		if vm.Process.PID != 0 {
-			m.process(vm, &readings[i], now, used)
+			m.process(vm, &readings[i], now, taps[vm.VMID], used)
 		}
 	}
 	m.usage = used

@@ -20,7 +20,7 @@ import (
 // A rack is a node with VMs whose QEMUs answer from a table; their processes
 // are the test's own.
 type rack struct {
-	*testing.T
+	testing.TB
 	tree    string
 	running map[uint32]cmdline.Config
 
@@ -76,8 +76,8 @@ func (r *rack) write(name, content string) {
 	}
 }
 
-func newRack(t *testing.T) (*rack, *Meter) {
-	r := &rack{T: t, tree: t.TempDir(), running: map[uint32]cmdline.Config{}, answers: map[string]string{}}
+func newRack(t testing.TB) (*rack, *Meter) {
+	r := &rack{TB: t, tree: t.TempDir(), running: map[uint32]cmdline.Config{}, answers: map[string]string{}}
 	r.write(".rrd", "")
 	m := &Meter{VMs: r, Tree: r.tree, Dir: "vms", Node: "n1", Sys: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 		Memory: func() (host.Memory, error) { return host.Memory{Total: 100 << 30, Available: 20 << 30}, nil }} // 80 % are used
@@ -197,5 +197,23 @@ func TestBalloonsMoveTowardsTheTarget(t *testing.T) {
 				t.Errorf("asked %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// BenchmarkRound is what 1,000 running VMs cost, short of their QEMUs' answers.
+func BenchmarkRound(b *testing.B) {
+	r, m := newRack(b)
+	for vmid := uint32(100); vmid < 1100; vmid++ {
+		r.write(fmt.Sprintf("vms/%d.conf", vmid), "memory: 64\nballoon: 32\nscsi0: local:100/a.raw,size=2G\n")
+		r.running[vmid] = cmdline.Config{"memory": "64"}
+		r.answers[fmt.Sprintf("%d query-balloon", vmid)] = `{"actual": 67108864}`
+		r.answers[fmt.Sprintf("%d qom-get", vmid)] = `{"last-update": 1, "stats": {"stat-total-memory": 1000, "stat-free-memory": 300}}`
+		r.answers[fmt.Sprintf("%d query-blockstats", vmid)] = "[]"
+		if err := os.MkdirAll(filepath.Join(m.Sys, fmt.Sprintf("class/net/tap%di0/statistics", vmid)), 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		m.Round(b.Context(), time.Now())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/sample"
 	"etcpve/cfs/format/schema"
+	"etcpve/cfs/layout"
 )
 
 // A Reading is what a look at one VM told: its sample, and what a balloon has to
@@ -150,7 +151,7 @@ func (m *Meter) askDisks(ctx context.Context, vm VM, r *Reading) error {
 }
 
 // process reads what a VM takes of the node, and keeps it for the next look.
-func (m *Meter) process(vm VM, r *Reading, now time.Time, used map[uint32]spent) {
+func (m *Meter) process(vm VM, r *Reading, now time.Time, taps []string, used map[uint32]spent) {
 	usage, err := host.Proc.Usage(vm.Process)
 	if err != nil {
 		return // it ended meanwhile
@@ -165,7 +166,7 @@ func (m *Meter) process(vm VM, r *Reading, now time.Time, used map[uint32]spent)
 	if before, ok := m.usage[vm.VMID]; ok && before.Process == vm.Process && now.After(before.at) {
 		r.CPU = sample.Share((usage.CPU - before.cpu).Seconds() / now.Sub(before.at).Seconds() / float64(cpus(vm.Config)))
 	}
-	r.NetIn, r.NetOut = m.network(vm.VMID)
+	r.NetIn, r.NetOut = network(taps)
 	r.Pressure = m.pressure(vm)
 }
 
@@ -176,12 +177,26 @@ func (m *Meter) sys() string {
 	return m.Sys
 }
 
-// network adds up the node's ends of a VM's NICs: what they send comes in.
-func (m *Meter) network(vmid uint32) (in, out sample.Value) {
-	taps, err := filepath.Glob(fmt.Sprintf("%s/class/net/tap%di*/statistics", m.sys(), vmid))
+// taps lists the node's ends of all VMs' NICs, by VMID.
+func (m *Meter) taps() map[uint32][]string {
+	dir := filepath.Join(m.sys(), "class/net")
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return in, out
+		return nil
 	}
+	found := map[uint32][]string{}
+	for _, e := range entries {
+		rest, tap := strings.CutPrefix(e.Name(), "tap")
+		digits, _, nic := strings.Cut(rest, "i")
+		if vmid, ok := layout.ParseVMID(digits); tap && nic && ok {
+			found[vmid] = append(found[vmid], filepath.Join(dir, e.Name(), "statistics"))
+		}
+	}
+	return found
+}
+
+// network adds up what passed a VM's NICs: what the node's ends sent came in.
+func network(taps []string) (in, out sample.Value) {
 	var received, sent uint64
 	for _, dir := range taps {
 		sent += number(filepath.Join(dir, "rx_bytes"))
