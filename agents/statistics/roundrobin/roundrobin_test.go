@@ -21,7 +21,7 @@ func rrdtool(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func needRRDtool(t *testing.T) {
+func needRRDtool(t testing.TB) {
 	t.Helper()
 	if _, err := exec.LookPath("rrdtool"); err != nil {
 		t.Skip("no rrdtool on this machine: ", err)
