@@ -1,6 +1,7 @@
 package cfstest
 
 import (
+	"context"
 	"time"
 )
 
@@ -120,4 +121,33 @@ func (w *world) heal() {
 			m.run.mem.fails, m.run.mem.full = never, false
 		}
 	}
+}
+
+// gossip lets a node tell another one what it knows to be committed, now and then,
+// as the announcements of gossip make them do.
+func (w *world) gossip() {
+	w.after(w.between(20*time.Millisecond, 400*time.Millisecond), w.gossip)
+	from, to := w.members[1+w.random.Uint64N(uint64(len(w.members)))], w.members[1+w.random.Uint64N(uint64(len(w.members)))]
+	if from == to || from.run == nil || to.run == nil || from.fresh || to.fresh {
+		return
+	}
+	teller, known := from.run, to.run.node.Status().Commit
+	if known == 0 || known >= teller.node.Status().Commit {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.after(3*time.Second, cancel)
+	var bundle []byte
+	go func() { bundle, _ = teller.node.Committed(ctx, known) }()
+	w.after(w.between(time.Millisecond, w.net.slow+time.Millisecond), func() {
+		run := to.run
+		if len(bundle) == 0 || run == nil || run.ended || run.state == dead || to.fresh || w.net.cut[[2]uint64{from.id, to.id}] {
+			return
+		}
+		go func() {
+			if run.node.Feed(ctx, bundle) == nil {
+				w.count("entries from others than the leader")
+			}
+		}()
+	})
 }

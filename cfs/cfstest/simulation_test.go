@@ -74,6 +74,7 @@ func (w *world) live() {
 	}
 	synctest.Wait()
 	w.after(50*time.Millisecond, w.operate)
+	w.after(simSetUp, w.gossip)
 	w.after(100*time.Millisecond, w.furnish)
 	w.runUntil(simSetUp)
 	if _, ok := w.members[1].run.tree.Lookup("firewall"); !ok && len(w.failures) == 0 {

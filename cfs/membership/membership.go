@@ -50,6 +50,8 @@ type Config struct {
 	Allowed func(node string) bool // who is a member by the cluster's definition
 	Timing  Timing
 	Log     *slog.Logger
+
+	transport memberlist.Transport // in tests, takes the network's place
 }
 
 // Timing decides how soon a dead node is missed.
@@ -95,7 +97,7 @@ func Start(config Config, carrier Carrier) (*Gossip, error) {
 	c.Name = config.Node
 	c.BindAddr, c.BindPort = config.Listen.Addr().String(), int(config.Listen.Port())
 	c.AdvertisePort = c.BindPort
-	c.SecretKey = config.Key
+	c.SecretKey, c.Transport = config.Key, config.transport
 	c.ProbeInterval, c.ProbeTimeout = config.Timing.Probe, config.Timing.Timeout
 	c.SuspicionMult = config.Timing.Suspicion
 	c.GossipInterval, c.PushPullInterval = config.Timing.Gossip, config.Timing.Exchange
