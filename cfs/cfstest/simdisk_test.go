@@ -137,7 +137,14 @@ func (m *memory) flushSometimes(n int) {
 		return
 	}
 	m.flush()
-	if cut := m.applied.Index; m.random.IntN(3) == 0 && cut > m.kept.base && cut <= m.kept.last() {
+	if m.random.IntN(3) == 0 {
+		m.trim()
+	}
+}
+
+// trim forgets the part of the log that was applied.
+func (m *memory) trim() {
+	if cut := m.applied.Index; cut > m.kept.base && cut <= m.kept.last() {
 		m.kept.baseTerm = m.kept.log[cut-m.kept.base-1].Term
 		m.kept.log = slices.Clone(m.kept.log[cut-m.kept.base:])
 		m.kept.base = cut

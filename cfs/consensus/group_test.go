@@ -18,10 +18,6 @@ import (
 // delay is how long a message travels.
 const delay = time.Millisecond
 
-// phase lies between the ticks of two nodes. Were there none, two of them might ask
-// for votes at the same moment, and neither get enough.
-const phase = 37 * time.Millisecond
-
 // group is a cluster under virtual time.
 type group struct {
 	t       *testing.T
@@ -51,7 +47,6 @@ func inGroup(t *testing.T, size int, do func(g *group)) {
 		defer g.stop()
 		for id := uint64(1); id <= uint64(size); id++ {
 			g.start(id, newDisk(), id > 1)
-			time.Sleep(phase)
 		}
 		for id := uint64(2); id <= uint64(size); id++ {
 			g.set(id, Learner)

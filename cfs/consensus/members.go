@@ -122,9 +122,7 @@ func (n *Node) applyMembers(e *raftpb.Entry) (id uint64, members []byte, err err
 	}
 	n.members = n.raft.ApplyConfChange(cc)
 	n.window.members = n.members
-	if n.onAlone != nil {
-		n.onAlone(n.alone())
-	}
+	n.pulse.rest(n.alone())
 	n.log.Info("members changed", "index", e.GetIndex(), "voters", n.members.GetVoters(), "learners", n.members.GetLearners())
 	return changeID(cc), encodeMembers(n.members), nil
 }

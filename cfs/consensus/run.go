@@ -30,17 +30,10 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}()
 	ticks := n.opt.Ticks
 	if ticks == nil {
-		ticker := time.NewTicker(TickEvery)
-		defer ticker.Stop()
-		ticks = ticker.C
-		if n.alone() {
-			ticker.Stop() // time means nothing to a group of one
-		}
-		n.onAlone = func(alone bool) {
-			if ticker.Stop(); !alone {
-				ticker.Reset(TickEvery)
-			}
-		}
+		n.pulse = newPulse(n.opt.ID)
+		defer n.pulse.ticker.Stop()
+		n.pulse.rest(n.alone())
+		ticks = n.pulse.ticker.C
 	}
 	if n.electsItself() {
 		if err := n.raft.Campaign(); err != nil {
@@ -180,6 +173,7 @@ func (n *Node) tell(r report) {
 }
 
 func (n *Node) tick() {
+	n.pulse.beat()
 	n.ticks++
 	n.raft.Tick()
 	n.missSnapshots()
