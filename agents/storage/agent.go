@@ -25,6 +25,7 @@ type Options struct {
 type Agent struct {
 	Options
 
+	calls  Calls
 	mu     sync.Mutex // guards active
 	active map[string]*Config
 }
@@ -109,7 +110,9 @@ func (a *Agent) Observe(ctx context.Context, _ string) (map[string]Seen, error) 
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			status, err := a.Plugins[c.Type].Status(ctx, c)
+			status, err := Bounded(ctx, &a.calls, id, func(ctx context.Context) (Status, error) {
+				return a.Plugins[c.Type].Status(ctx, c)
+			})
 			mu.Lock()
 			defer mu.Unlock()
 			seen[id] = Seen{Config: c, Status: status, Err: err}
@@ -151,7 +154,9 @@ func (a *Agent) Apply(ctx context.Context, _ string, action Action) error {
 	if action.Activate {
 		do = p.Activate
 	}
-	err := do(ctx, c)
+	_, err := Bounded(ctx, &a.calls, c.ID, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, do(ctx, c)
+	})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {

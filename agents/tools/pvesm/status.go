@@ -19,6 +19,7 @@ const patience = 20 * time.Second
 // absent from the result.
 func (p Place) observe(ctx context.Context, configs []*storage.Config) map[string]storage.Status {
 	found := map[string]storage.Status{}
+	var calls storage.Calls
 	var mu sync.Mutex // guards found
 	var all sync.WaitGroup
 	for _, s := range configs {
@@ -29,11 +30,12 @@ func (p Place) observe(ctx context.Context, configs []*storage.Config) map[strin
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			err := plugin.Activate(ctx, s)
-			if err != nil {
-				return
-			}
-			status, err := plugin.Status(ctx, s)
+			status, err := storage.Bounded(ctx, &calls, s.ID, func(ctx context.Context) (storage.Status, error) {
+				if err := plugin.Activate(ctx, s); err != nil {
+					return storage.Status{}, err
+				}
+				return plugin.Status(ctx, s)
+			})
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
