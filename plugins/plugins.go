@@ -24,6 +24,7 @@ func Storage(run storage.Runner, tree string) map[string]storage.Plugin {
 		"btrfs":       btrfs.New(run),
 		"cephfs":      mount.CephFS(run, tree),
 		"cifs":        mount.CIFS(run, tree),
+		"glusterfs":   mount.GlusterFS(run),
 		"iscsi":       iscsi.New(run, ""),
 		"iscsidirect": iscsidirect.New(run),
 		"dir":         dir.Plugin{Run: run},

@@ -79,7 +79,7 @@ func (c *Config) OnNode(node string) bool {
 }
 
 // networked are the types that every node reaches under the same name.
-var networked = []string{"nfs", "cifs", "cephfs", "rbd", "iscsi", "iscsidirect", "pbs", "esxi", "zfs"}
+var networked = []string{"nfs", "cifs", "cephfs", "glusterfs", "rbd", "iscsi", "iscsidirect", "pbs", "esxi", "zfs"}
 
 // Shared reports whether all nodes see the same volumes.
 func (c *Config) Shared() bool { return c.Bool("shared") || slices.Contains(networked, c.Type) }
@@ -113,7 +113,7 @@ func (c *Config) Keeps(content string) error {
 }
 
 // mountedTypes are mounted by the node itself, below /mnt/pve unless they say where.
-var mountedTypes = []string{"nfs", "cifs", "cephfs"}
+var mountedTypes = []string{"nfs", "cifs", "cephfs", "glusterfs"}
 
 // Path returns the directory of a storage that keeps files, "" for others.
 func (c *Config) Path() string {

@@ -81,6 +81,7 @@ var Storage = &section.Definition{
 			"bwlimit? content? content-dirs? create-base-path? create-subdirs? disable? format? is_mountpoint? max-protected-backups? mkdir? nodes? path! preallocation? prune-backups? shared? snapshot-as-volume-chain?!"),
 		"esxi": storage("import",
 			"content? disable? nodes? password? port? server shared? skip-cert-verification? username"),
+		"glusterfs": glusterfs(),
 		"iscsi": storage("images none",
 			"bwlimit? content? disable? nodes? portal! target!"),
 		"iscsidirect": storage("images none",
@@ -105,6 +106,18 @@ var Storage = &section.Definition{
 // storage makes a type that can hold certain content.
 func storage(content, keys string) *section.Type {
 	return &section.Type{Options: takes(keys), Words: map[string][]string{"content": strings.Fields(content)}}
+}
+
+// glusterfs is a type that Proxmox VE 9 has no more: its keys are its own.
+func glusterfs() *section.Type {
+	kind := storage("backup images import iso rootdir snippets vztmpl",
+		"bwlimit? content? content-dirs? create-base-path? create-subdirs? disable? format? max-protected-backups? mkdir? nodes? options? path! preallocation? prune-backups? server! server2? transport? volume!")
+	kind.Properties = schema.Keys{
+		"server2":   named("pve-storage-server"),
+		"transport": oneOf("tcp rdma unix"),
+		"volume":    text(),
+	}
+	return kind
 }
 
 // pruneBackups is how many backups are kept.

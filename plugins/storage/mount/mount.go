@@ -1,5 +1,5 @@
 // Package mount is the types of storage that are a directory once something is
-// mounted on it: "nfs", "cifs" and "cephfs".
+// mounted on it: "nfs", "cifs", "cephfs" and "glusterfs".
 //
 // It owns what is mounted and with which options, and how to tell that a server
 // does not answer. A server is asked before its file system is touched, by
@@ -9,6 +9,7 @@
 package mount
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,11 @@ func (p Plugin) Activate(ctx context.Context, c *storage.Config) error {
 		return err
 	}
 	source, options := p.mount(p, c)
-	argv := []string{"mount", "-t", p.kind, source, c.Path()}
+	kind := p.kind
+	if c.Bool("fuse") { // a key of CephFS alone
+		kind = "fuse.ceph"
+	}
+	argv := []string{"mount", "-t", kind, source, c.Path()}
 	if options = append(options, list(c.Value("options"))...); len(options) > 0 {
 		argv = append(argv, "-o", strings.Join(options, ","))
 	}
@@ -210,21 +215,8 @@ func CephFS(run storage.Runner, tree string) Plugin {
 }
 
 func (p Plugin) ceph(c *storage.Config) (string, []string) {
-	user := c.Value("username")
-	if user == "" {
-		user = "admin"
-	}
-	options := []string{"name=" + user}
-	if secret, ok := p.secret("ceph/" + c.ID + ".secret"); ok {
-		options = append(options, "secretfile="+secret)
-	}
-	if v := c.Value("fs-name"); v != "" {
-		options = append(options, "fs="+v)
-	}
-	subdir := c.Value("subdir")
-	if subdir == "" {
-		subdir = "/"
-	}
+	user, subdir := cmp.Or(c.Value("username"), "admin"), cmp.Or(c.Value("subdir"), "/")
+	secret, hasSecret := p.secret("ceph/" + c.ID + ".secret")
 	// Monitors are listed with blanks, commas or semicolons between them.
 	monitors := strings.FieldsFunc(c.Value("monhost"), func(r rune) bool { return strings.ContainsRune(" ,;", r) })
 	for i := range monitors {
@@ -232,5 +224,45 @@ func (p Plugin) ceph(c *storage.Config) (string, []string) {
 			monitors[i] = bracketed(monitors[i])
 		}
 	}
-	return strings.Join(monitors, ",") + ":" + subdir, options
+	if !c.Bool("fuse") {
+		options := []string{"name=" + user}
+		if hasSecret {
+			options = append(options, "secretfile="+secret)
+		}
+		if v := c.Value("fs-name"); v != "" {
+			options = append(options, "fs="+v)
+		}
+		return strings.Join(monitors, ",") + ":" + subdir, options
+	}
+	options := []string{"ceph.id=" + user, "ceph.client_mountpoint=" + subdir}
+	if hasSecret {
+		options = append(options, "ceph.keyfile="+secret)
+	}
+	if len(monitors) > 0 {
+		options = append(options, "ceph.mon_host="+strings.Join(monitors, ";")) // a comma would end the option
+	}
+	if v := c.Value("fs-name"); v != "" {
+		options = append(options, "ceph.client_fs="+v)
+	}
+	return "none", options
+}
+
+// GlusterFS mounts volumes of Gluster servers.
+func GlusterFS(run storage.Runner) Plugin {
+	return Plugin{
+		Plugin: dir.Plugin{Run: run}, kind: "glusterfs",
+		mount: func(_ Plugin, c *storage.Config) (string, []string) {
+			var options []string
+			if v := c.Value("server2"); v != "" {
+				options = append(options, "backup-volfile-servers="+v)
+			}
+			if v := c.Value("transport"); v != "" {
+				options = append(options, "transport="+v)
+			}
+			return bracketed(c.Value("server")) + ":" + c.Value("volume"), options
+		},
+		probe: func(_ Plugin, c *storage.Config) []string {
+			return []string{"gluster", "--remote-host=" + c.Value("server"), "peer", "status"}
+		},
+	}
 }

@@ -61,6 +61,10 @@ func TestMountCommands(t *testing.T) {
 				"$ mount -t cifs //w/s PATH -o soft,username=u,credentials=TREE/priv/storage/nas.pw,domain=D,vers=3.0\n"},
 		{"cephfs", func(r storage.Runner) Plugin { return CephFS(r, tree) }, map[string]string{"monhost": "10.0.0.1 10.0.0.2", "fs-name": "f"},
 			"$ mount -t ceph 10.0.0.1,10.0.0.2:/ PATH -o name=admin,secretfile=TREE/priv/ceph/nas.secret,fs=f\n"},
+		{"cephfs by fuse", func(r storage.Runner) Plugin { return CephFS(r, tree) }, map[string]string{"monhost": "10.0.0.1,10.0.0.2", "fuse": "1", "subdir": "/a", "username": "u"},
+			"$ mount -t fuse.ceph none PATH -o 'ceph.id=u,ceph.client_mountpoint=/a,ceph.keyfile=TREE/priv/ceph/nas.secret,ceph.mon_host=10.0.0.1;10.0.0.2'\n"},
+		{"glusterfs", GlusterFS, map[string]string{"server": "g1", "server2": "g2", "volume": "v0", "transport": "tcp"},
+			"$ gluster --remote-host=g1 peer status\n$ mount -t glusterfs g1:v0 PATH -o backup-volfile-servers=g2,transport=tcp\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "m")
