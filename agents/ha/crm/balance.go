@@ -46,7 +46,7 @@ func (r *round) inMotion() bool {
 // bundles lists what can be moved: started services with their companions, if
 // they are on one node.
 func (r *round) bundles() (all []schedule.Bundle) {
-	for _, sid := range r.status.SIDs() {
+	for _, sid := range r.sids {
 		node := r.status.Services[sid].Node
 		if members := r.bundle(sid); members != nil && r.online(node) {
 			all = append(all, schedule.Bundle{Services: members, Node: node, Targets: r.targets(sid, node)})

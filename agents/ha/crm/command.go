@@ -144,7 +144,7 @@ func (r *round) orderDisarm(o order) {
 	r.log.Info("got crm command: %s", o.line)
 	mode := ha.DisarmMode(o.args[0])
 	if mode == ha.DisarmIgnore {
-		for _, sid := range r.status.SIDs() {
+		for _, sid := range r.sids {
 			r.log.Info("disarm: suspending HA tracking for service '%s'", sid)
 		}
 	}
@@ -159,7 +159,7 @@ func (r *round) orderArm(o order) {
 	}
 	r.log.Info("got crm command: %s", o.line)
 	if d.Mode == ha.DisarmIgnore {
-		for _, sid := range r.status.SIDs() {
+		for _, sid := range r.sids {
 			s, c := r.status.Services[sid], r.view.Resources[sid]
 			if c.Node != s.Node {
 				r.log.Info("service '%s': updating node '%s' => '%s' (changed while disarmed)", sid, s.Node, c.Node)
@@ -189,7 +189,7 @@ func (r *round) disarm() (first map[string]bool) {
 	if d == nil {
 		return nil
 	}
-	for _, sid := range r.status.SIDs() {
+	for _, sid := range r.sids {
 		state := r.status.Services[sid].State
 		if level, found := deferring[state]; found {
 			r.log(level, "deferring disarm - service '"+sid+"' is in '"+string(state)+"' state")
@@ -202,7 +202,7 @@ func (r *round) disarm() (first map[string]bool) {
 	if first != nil {
 		return first
 	}
-	for _, sid := range r.status.SIDs() {
+	for _, sid := range r.sids {
 		r.suspend(sid, d.Mode)
 	}
 	if d.State != ha.Disarmed && r.allDisarmed() {

@@ -47,7 +47,7 @@ func (v Verdict) String() string {
 
 func (r *round) explain() (all []Verdict) {
 	nodes := slices.Sorted(maps.Keys(r.status.Nodes))
-	for _, sid := range r.status.SIDs() {
+	for _, sid := range r.sids {
 		p := r.position(sid)
 		v := Verdict{SID: sid, State: p.s.State, Node: p.chosen, Rejected: make([]Rejection, 0, len(nodes))}
 		v.Free = (v.State == ha.Started || v.State == ha.Stopped) && !p.bound && p.together == nil && len(p.s.FailedNodes) == 0

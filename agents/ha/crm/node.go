@@ -94,7 +94,7 @@ func (r *round) offlineLong(node string) bool {
 // that state. It reports whether anything succeeded.
 func (r *round) fenceNodes(only map[string]bool) (changed bool) {
 	tried := map[string]bool{}
-	for _, sid := range r.status.SIDs() {
+	for _, sid := range r.sids {
 		s := r.status.Services[sid]
 		if s.State != ha.Fence || only != nil && !only[sid] {
 			continue

@@ -76,6 +76,7 @@ type round struct {
 	modes   map[string]ha.Mode
 	results map[string]ha.Result // by UID
 	usage   *schedule.Usage
+	sids    []string // the services of the status, in order; the same from their enlisting on
 	// onlineNodes are in order. Fencing concerns only nodes that are not online,
 	// so they stay the same from their first use in a round to its end.
 	onlineNodes []string
@@ -166,6 +167,7 @@ func (r *round) enlist() {
 			delete(r.status.Services, sid)
 		}
 	}
+	r.sids = r.status.SIDs()
 }
 
 // startCounting computes the usage of the online nodes.
@@ -256,7 +258,7 @@ func (r *round) settle(only map[string]bool) {
 }
 
 func (r *round) handleServices(only map[string]bool) (changed bool) {
-	for _, sid := range r.status.SIDs() {
+	for _, sid := range r.sids {
 		if only != nil && !only[sid] {
 			continue
 		}
