@@ -170,7 +170,7 @@ func TestWhatCannotBeHonouredNamesItsKey(t *testing.T) {
 		{"net0: virtio,bridge=nowhere", "net0"}, {"net1: carrier-pigeon", "net1"}, {"net0: virtio,bridge=vmbr0,mtu=9000", "net0"}, {"scsi0: local:100/missing.raw", "scsi0"},
 		{"virtio0: none,media=cdrom", "virtio0"}, {"ide2: cdrom,media=cdrom", "ide2"}, {"scsi1: local:100/a.raw,iops=x", "scsi1"},
 		{"machine: vax", "machine"}, {"machine: pc-i440fx-9.0+pve9", "machine"}, {"machine: pc,viommu=intel", "machine"},
-		{"vcpus: 2", "vcpus"}, {"affinity: all", "affinity"}, {"cores: many", "cores"}, {"memory: 4", "memory"}, {"hotplug: memory", "hotplug"}, {"hugepages: 2", "hugepages"},
+		{"vcpus: 2", "vcpus"}, {"affinity: all", "affinity"}, {"cores: many", "cores"}, {"memory: 4", "memory"}, {"memory: 1600\nnuma: 1\nhotplug: memory", "memory"}, {"hotplug: memory", "hotplug"}, {"hugepages: 2", "hugepages"},
 		{"cpu: custom-unknown", "cpu"}, {"bios: coreboot", "bios"}, {"vga: hercules", "vga"}, {"vga: serial0", "vga"}, {"usb0: nothing", "usb0"},
 		{"usb9: spice", "usb9"}, {"hostpci0: mapping=x", "hostpci0"}, {"hostpci0: 01:00,pcie=1", "hostpci0"}, {"amd-sev: es", "amd-sev"},
 		{"intel-tdx: tdx", "intel-tdx"}, {"virtiofs0: nothing", "virtiofs0"}, {"hostpci0: 00:02.0,legacy-igd=1", "hostpci0"}, {"usb0: mapping=lost", "usb0"},

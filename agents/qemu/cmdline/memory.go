@@ -56,7 +56,11 @@ func (b *builder) memory() error {
 		return err
 	}
 	if hot {
-		for _, d := range b.dimms(static, size, t.Sockets, huge) {
+		dimms, err := b.dimms(static, size, t.Sockets, huge)
+		if err != nil {
+			return err
+		}
+		for _, d := range dimms {
 			b.object(d.Backend)
 			b.add(d.Device)
 		}
@@ -123,16 +127,22 @@ func DIMMsOf(g Guest, h Host) ([]DIMM, error) {
 	size, err1 := b.config.MemoryMB()
 	t, err2 := b.config.Topology()
 	huge, err3 := b.config.HugePageMB()
-	return b.dimms(config.StaticMB(huge, t), size, max(t.Sockets, 1), huge), errors.Join(err1, err2, err3)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	return b.dimms(config.StaticMB(huge, t), size, t.Sockets, huge)
 }
 
 // dimms makes up the memory beyond the static part: so many of one size, round
 // the NUMA nodes, then so many of twice the size.
-func (b *builder) dimms(have, want, nodes, huge int) (all []DIMM) {
+func (b *builder) dimms(have, want, nodes, huge int) (all []DIMM, err error) {
 	size := max(firstDIMM, huge)
 	for n := 0; have < want && n < dimmSlots; n++ {
 		if n > 0 && n%dimmStep == 0 {
 			size *= 2
+		}
+		if have+size > want {
+			return nil, config.Errorf("memory", "%d MiB cannot be made of DIMMs, the next ones have %d MiB: make it %d", want, size, have+size)
 		}
 		id := fmt.Sprintf("dimm%d", n)
 		all = append(all, DIMM{
@@ -142,5 +152,5 @@ func (b *builder) dimms(have, want, nodes, huge int) (all []DIMM) {
 		})
 		have += size
 	}
-	return all
+	return all, nil
 }

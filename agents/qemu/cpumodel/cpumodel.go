@@ -84,6 +84,14 @@ func Of(r Request) (CPU, error) {
 	}
 	model, flags := r.model(o)
 	c := CPU{Model: model}
+	asked := map[string]string{}
+	add(asked, r.usable(o["flags"]))
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		if given := flags[name]; given != "" && given != asked[name] {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("flag '%s%s' takes the place of '%s%s', which the guest would get", asked[name], name, given, name))
+		}
+		flags[name] = asked[name]
+	}
 	if o["level"] != "" {
 		c.Words = append(c.Words, "level="+o["level"])
 	}
@@ -152,8 +160,8 @@ func (r Request) addressBits(c *CPU, o map[string]string) {
 	}
 }
 
-// model returns QEMU's model and the flags: name to sign, or to nothing for a
-// flag that is a whole word.
+// model returns QEMU's model and the flags a guest gets without asking: name to
+// sign, or to nothing for a flag that is a whole word.
 func (r Request) model(o map[string]string) (model string, flags map[string]string) {
 	flags = map[string]string{}
 	switch model = o["cputype"]; {
@@ -177,7 +185,6 @@ func (r Request) model(o map[string]string) (model string, flags map[string]stri
 	} else if model == "host" {
 		model = "max" // the nearest there is without KVM
 	}
-	add(flags, r.usable(o["flags"]))
 	return model, flags
 }
 
