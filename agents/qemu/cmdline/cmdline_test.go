@@ -217,7 +217,7 @@ func TestEveryNumberedDeviceHasAPlaceOfItsOwn(t *testing.T) {
 		config = append(config, fmt.Sprintf("scsi%d: local:100/s%d.raw", n, n))
 	}
 	config = append(config, "scsihw: virtio-scsi-single", "sata0: local:100/a.raw", "rng0: /dev/urandom", "agent: 1", "audio0: device=AC97",
-		"ivshmem: size=1", "watchdog: i6300esb", "vga: qxl4", "usb0: spice,usb3=1", "hostpci0: 01:00.0", "hostpci2: 02:00.0", "hostpci15: 03:00.0")
+		"ivshmem: size=1", "watchdog: i6300esb", "vga: qxl4", "ostype: win10", "usb0: spice,usb3=1", "hostpci0: 01:00.0", "hostpci2: 02:00.0", "hostpci15: 03:00.0")
 	command, err := build(host, volume, strings.Join(config, "\n"))
 	if err != nil {
 		t.Fatal(err)

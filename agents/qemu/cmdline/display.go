@@ -106,7 +106,7 @@ func (b *builder) card(driver string, o Options) error {
 			d = d.With("vgamem_mb", memory)
 		}
 	}
-	if o["type"] == "qxl" && b.config.Linux() && b.machine.Pinned(4, 1) {
+	if driver == "qxl-vga" && b.config.Linux() && b.machine.Pinned(4, 1) {
 		d = d.With("max_outputs", 4)
 	}
 	if driver == "VGA" && b.config.Windows() > 0 && b.config["bios"] != "ovmf" {
@@ -131,6 +131,12 @@ func (b *builder) agentPort() error {
 // may reach it is decided by whoever forwards it.
 func (b *builder) spice(kind string) error {
 	screens, _ := strconv.Atoi(strings.TrimPrefix(kind, "qxl"))
+	switch {
+	case screens < 2:
+	case b.config.Windows() == 0: // one card shows them all
+		b.arg("-global", fmt.Sprintf("qxl-vga.ram_size=%d", screens*64<<20), "-global", fmt.Sprintf("qxl-vga.vram_size=%d", screens*32<<20))
+		screens = 0
+	}
 	for n := 1; n < screens; n++ {
 		id := fmt.Sprintf("vga%d", n)
 		at, err := b.pci(id)

@@ -115,6 +115,8 @@ args: -device isa-debugcon,iobase=0x402,chardev=dbg -chardev null,id=dbg`,
 	"everything at 64 B":  "memory: current=64\nsockets: 1",
 	"aarch64":             "arch: aarch64\nbios: ovmf\nefidisk0: local:1/e.raw,pre-enrolled-keys=1\nscsihw: virtio-scsi-pci\nscsi0: local:1/a.raw\nsata0: local:1/b.raw\nvirtio0: local:1/c.raw\nide0: local:1/d.raw\nide2: none,media=cdrom\nnet0: virtio=BC:24:11:00:00:01\nserial0: socket\nserial1: socket\nagent: 1\nrng0: source=/dev/urandom\nwatchdog: i6300esb\ntpmstate0: local:1/t.raw,version=v2.0\nusb0: host=1234:5678\nvirtiofs0: share\ncores: 2",
 	"aarch64, other card": "arch: aarch64\nbios: ovmf\nvga: std\nmachine: virt-7.1\ncpu: cortex-a57\nnuma: 1\nmemory: 128",
+	"IOMMU of a PC":       "machine: pc,viommu=virtio",
+	"screens of Windows":  "vga: qxl3\nostype: win10",
 	"intel's IOMMU":       "machine: q35,viommu=intel,aw-bits=48",
 }
 
