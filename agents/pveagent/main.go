@@ -37,7 +37,7 @@ var tools = map[string]func(place) *cli.Tool{
 		return pvesm.New(pvesm.Place{Catalog: p.catalog()})
 	},
 	"qm": func(p place) *cli.Tool {
-		return qm.New(qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun()})
+		return qm.New(qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), TaskLogs: p.taskLogs()})
 	},
 }
 

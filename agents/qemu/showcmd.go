@@ -7,13 +7,23 @@ import (
 	"strconv"
 
 	"etcpve/agents/qemu/cmdline"
+	guestfile "etcpve/cfs/format/guest"
+	"etcpve/cfs/layout"
 )
 
-// Command returns the command line a VM would be started with now.
-func (a *Agent) Command(ctx context.Context, vmid uint32) (cmdline.Command, error) {
+// Command returns the command line a VM, or a snapshot of it, would be started
+// with now.
+func (a *Agent) Command(ctx context.Context, vmid uint32, snapshot string) (cmdline.Command, error) {
 	d, err := a.Desired(ctx, strconv.FormatUint(uint64(vmid), 10))
 	if err == nil && d.Text == nil {
 		err = fmt.Errorf("%s: %w", a.confPath(vmid), os.ErrNotExist)
+	}
+	if err == nil && snapshot != "" {
+		file, _ := guestfile.Parse(layout.QEMU, vmid, string(d.Text))
+		if file.Main = file.Snapshots[snapshot]; file.Main == nil {
+			return cmdline.Command{}, fmt.Errorf("snapshot '%s' does not exist", snapshot)
+		}
+		d.Config = settings(file)
 	}
 	if err != nil {
 		return cmdline.Command{}, err

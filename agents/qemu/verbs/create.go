@@ -231,7 +231,7 @@ func (j job) freeOwn(ctx context.Context, volume string) error {
 	if _, err := j.Catalog.Size(ctx, volume); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	j.log.Printf("purging volume '%s'", volume)
+	j.log.Printf("removing volume '%s'", volume)
 	return j.Catalog.Free(ctx, volume)
 }
 

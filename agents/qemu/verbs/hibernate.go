@@ -8,6 +8,8 @@ import (
 
 	"etcpve/agents/guest"
 	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/agentchannel"
+	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/snapshot"
 	"etcpve/agents/qemu/state"
 	config "etcpve/cfs/format/guest"
@@ -123,7 +125,16 @@ func (j job) repairSuspend(ctx context.Context) error {
 }
 
 func (j job) driver() *snapshot.Driver {
-	return &snapshot.Driver{Place: j.Place, VM: j.vmid, Say: j.log.Printf, Warn: j.log.Warnf}
+	return &snapshot.Driver{Place: j.Place, VM: j.vmid, Say: j.log.Printf, Warn: j.log.Warnf, Freeze: j.freeze}
+}
+
+// freeze stops writing in a guest that has an agent, or lets it go on.
+func (j job) freeze(ctx context.Context, vmid uint32, thaw bool) error {
+	r, _, err := j.Record(vmid)
+	if err != nil || !agentchannel.Freezes(r.Config["agent"]) {
+		return err
+	}
+	return agentchannel.Freeze(ctx, cmdline.RunFile(j.RunDir, vmid, "qga"), thaw)
 }
 
 func (j job) snapshot(ctx context.Context) error {

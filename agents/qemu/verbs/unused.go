@@ -288,6 +288,13 @@ func (j job) configure(ctx context.Context) error {
 		return errors.Join(err, j.discard(context.WithoutCancel(ctx)))
 	}
 	for _, volume := range doomed {
+		// It may be in use under another key by now, or by a snapshot.
+		if named, err := j.named(volume); err != nil || named {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if err := j.freeUnused(ctx, volume); err != nil {
 			return err
 		}
@@ -360,6 +367,5 @@ func (j job) freeUnused(ctx context.Context, volume string) error {
 		j.log.Warnf("'%s' is still in use, and kept as unused", volume)
 		return j.Edit(ctx, j.vmid, func(c *config.Config) error { return guest.AddUnused(c.Main, volume) })
 	}
-	j.log.Printf("removing volume '%s'", volume)
 	return j.freeOwn(ctx, volume)
 }

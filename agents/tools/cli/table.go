@@ -32,7 +32,8 @@ type Command struct {
 	Options schema.Keys
 	Prompt  []string // options whose value may be left out, to be asked for: see Call.Secret
 	Run     func(ctx context.Context, c *Call) error
-	Hidden  bool // left out of lists: another way to write a command
+	Hidden  bool   // left out of lists
+	Alias   string // the command that this one is another way to write
 }
 
 // A Param is a positional argument.
@@ -70,9 +71,14 @@ func (t *Tool) find(args []string) (*Command, int) {
 	for n := len(args); n >= 0; n-- {
 		words := strings.Join(args[:n], " ")
 		for i := range t.Commands {
-			if t.Commands[i].Words == words {
-				return &t.Commands[i], n
+			if t.Commands[i].Words != words {
+				continue
 			}
+			if other := t.Commands[i].Alias; other != "" {
+				command, _ := t.find(strings.Fields(other))
+				return command, n
+			}
+			return &t.Commands[i], n
 		}
 	}
 	return nil, 0

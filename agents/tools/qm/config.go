@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/verbs"
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/format/guest"
 	"etcpve/cfs/format/schema"
@@ -191,7 +192,8 @@ func printBoth(out io.Writer, v vm, key string) {
 // commandOptions are options of set and create that are no settings.
 var commandOptions = []string{"delete", "revert", "digest", "force", "skiplock", "start"}
 
-func (p Place) set(_ context.Context, c *cli.Call) error {
+// set changes the file. Where volumes are to be made or given up, that is a task.
+func (p Place) set(ctx context.Context, c *cli.Call) error {
 	v, err := p.load(vmidOf(c))
 	if err != nil {
 		return err
@@ -204,6 +206,10 @@ func (p Place) set(_ context.Context, c *cli.Call) error {
 	}
 	if err := v.locked(c); err != nil {
 		return err
+	}
+	if concernsVolumes(c) {
+		report(c, v.VMID)
+		return p.do(ctx, c, verbs.Configure, v.VMID, parameters(c))
 	}
 	changed := v.Clone()
 	for _, key := range schema.SplitList(c.Value("revert")) {
@@ -220,6 +226,14 @@ func (p Place) set(_ context.Context, c *cli.Call) error {
 	report(c, v.VMID)
 	assign(c, changed)
 	return p.save(v.path, v.VMID, guest.Update(v.text, changed))
+}
+
+// concernsVolumes reports whether a call sets or removes disks.
+func concernsVolumes(c *cli.Call) bool {
+	return slices.ContainsFunc(append(schema.SplitList(c.Value("delete")), c.Given...), func(key string) bool {
+		series, _, _ := guest.Series(key)
+		return guest.IsVolume(layout.QEMU, key) || series == "unused"
+	})
 }
 
 // report says what is being set, as a log of the command would.
@@ -249,15 +263,7 @@ func (p Place) create(ctx context.Context, c *cli.Call) error {
 	if g, ok := p.find(vmid); ok {
 		return fmt.Errorf("unable to create VM %d - VM %d already exists on node '%s'", vmid, vmid, g.Node)
 	}
-	config := guest.New(layout.QEMU, vmid)
-	assign(c, config)
-	if err := p.save(p.confPath(vmid), vmid, config.Text()); err != nil {
-		return fmt.Errorf("unable to create VM %d - %w", vmid, err)
-	}
-	if c.Bool("start") {
-		return p.start(ctx, c)
-	}
-	return nil
+	return p.do(ctx, c, verbs.Create, vmid, parameters(c))
 }
 
 // find looks for a guest on all nodes.
@@ -272,37 +278,6 @@ func (p Place) find(vmid uint32) (layout.Guest, bool) {
 		}
 	}
 	return layout.Guest{}, false
-}
-
-func (p Place) destroy(ctx context.Context, c *cli.Call) error {
-	v, err := p.load(vmidOf(c))
-	if err != nil {
-		return err
-	}
-	if err := v.locked(c); err != nil {
-		return err
-	}
-	if v.Main.Bool(layout.QEMU, "protection") {
-		return fmt.Errorf("can't remove VM %d - protection mode enabled", v.VMID)
-	}
-	if p.observe(ctx, v.VMID).runs() {
-		return fmt.Errorf("VM %d is running - destroy failed", v.VMID)
-	}
-	doomed := []string{v.path, powerPath(v.VMID)}
-	if c.Bool("purge") {
-		doomed = append(doomed, fmt.Sprintf("firewall/%d.fw", v.VMID))
-	}
-	for _, path := range doomed {
-		if err := os.Remove(filepath.Join(p.Tree, path)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	for _, volume := range guest.Volumes(layout.QEMU, v.Main) {
-		if !volume.IsCDROM() {
-			fmt.Fprintf(c.Out, "kept volume '%s'\n", volume.Volume)
-		}
-	}
-	return nil
 }
 
 func (p Place) unlock(_ context.Context, c *cli.Call) error {

@@ -6,6 +6,9 @@
 package qm
 
 import (
+	"slices"
+
+	"etcpve/agents/qemu/verbs"
 	"maps"
 
 	"etcpve/agents/tools/cli"
@@ -19,6 +22,8 @@ type Place struct {
 	Tree   string // the cluster file system
 	Node   string // the local node
 	RunDir string // of the node's VMs
+
+	TaskLogs string // where the logs of tasks are
 }
 
 // Limits of a VMID that a tool may give out or take.
@@ -29,49 +34,168 @@ const (
 
 // New returns the tool for a place.
 func New(p Place) *cli.Tool {
-	vmid := []cli.Param{{Name: "vmid", Rule: schema.Integer().Min(minVMID).Max(maxVMID).Must()}}
-	return &cli.Tool{Name: "qm", Summary: "manage virtual machines", Commands: []cli.Command{
-		{Words: "list", Summary: "List the virtual machines of this node.", Run: p.list,
-			Options: schema.Keys{"full": about(schema.Truth(), "Determine the full status of active VMs.")}},
-		{Words: "status", Summary: "Show whether a VM runs.", Run: p.status, Args: vmid,
-			Options: schema.Keys{"verbose": about(schema.Truth(), "Show more facts.")}},
-		{Words: "start", Summary: "Start a VM and wait until it runs.", Run: p.start, Args: vmid, Options: waiting()},
+	return &cli.Tool{Name: "qm", Summary: "manage virtual machines",
+		Commands: slices.Concat(p.power(), p.settings(), p.snapshots(), p.disks(), p.guests(), p.consoles())}
+}
+
+func vmid() []cli.Param {
+	return []cli.Param{{Name: "vmid", Rule: schema.Integer().Min(minVMID).Max(maxVMID).Must()}}
+}
+
+// and adds arguments to the VMID.
+func and(more ...cli.Param) []cli.Param { return append(vmid(), more...) }
+
+func (p Place) power() []cli.Command {
+	return []cli.Command{
+		{Words: "start", Summary: "Start a VM and wait until it runs. One that was suspended to disk goes on.", Run: p.verb(verbs.Start, stopped), Args: vmid(), Options: waiting()},
 		{Words: "shutdown", Summary: "Ask the guest to switch off, and wait until it has. The agent ends it when it takes longer than its startup setting allows.",
-			Run: p.shutdown, Args: vmid, Options: with(waiting(), schema.Keys{
+			Run: p.verb(verbs.Shutdown, unlocked), Args: vmid(), Options: with(waiting(), schema.Keys{
 				"forceStop":  about(schema.Truth(), "End the VM at once when the time is over."),
 				"keepActive": about(schema.Truth(), "Accepted; volumes need no deactivation here."),
 			})},
-		{Words: "stop", Summary: "End a VM at once, as by pulling its plug.", Run: p.stop, Args: vmid, Options: with(waiting(), schema.Keys{
+		{Words: "stop", Summary: "End a VM at once, as by pulling its plug.", Run: p.verb(verbs.Stop, unlocked), Args: vmid(), Options: with(waiting(), schema.Keys{
 			"keepActive":        about(schema.Truth(), "Accepted; volumes need no deactivation here."),
 			"overrule-shutdown": about(schema.Truth(), "Accepted; a stop always overrules a shutdown here."),
 		})},
-		{Words: "reboot", Summary: "Shut a VM down and start it again, with what waited for that.", Run: p.reboot, Args: vmid,
+		{Words: "reboot", Summary: "Shut a VM down and start it again, with what waited for that.", Run: p.verb(verbs.Reboot, running), Args: vmid(),
 			Options: schema.Keys{"timeout": waiting()["timeout"]}},
-		{Words: "suspend", Summary: "Pause a VM.", Run: p.suspend, Args: vmid, Options: schema.Keys{"skiplock": skipLock()}},
-		{Words: "resume", Summary: "Let a paused VM run on.", Run: p.resume, Args: vmid, Options: schema.Keys{"skiplock": skipLock()}},
-		{Words: "wait", Summary: "Wait until a VM has stopped.", Run: p.wait, Args: vmid,
+		{Words: "reset", Summary: "Reset a VM, as by its button.", Run: p.verb(verbs.Reset, running), Args: vmid(), Options: schema.Keys{"skiplock": skipLock()}},
+		{Words: "suspend", Summary: "Pause a VM, or save its state to a volume and end it.", Run: p.verb(verbs.Suspend, running), Args: vmid(), Options: schema.Keys{
+			"skiplock":     skipLock(),
+			"todisk":       about(schema.Truth(), "Save the state; the next start goes on from there."),
+			"statestorage": about(schema.Named("pve-storage-id").Needs("todisk"), "Storage for the state."),
+		}},
+		{Words: "resume", Summary: "Let a paused or suspended VM run on.", Run: p.verb(verbs.Resume, running), Args: vmid(), Options: schema.Keys{
+			"skiplock": skipLock(), "nocheck": about(schema.Truth(), "Accepted; the agent looks for itself."),
+		}},
+		{Words: "wait", Summary: "Wait until a VM has stopped.", Run: p.wait, Args: vmid(),
 			Options: schema.Keys{"timeout": about(schema.Integer().Min(1), "Give up after so many seconds.")}},
-		{Words: "config", Summary: "Show the configuration of a VM, with pending changes in effect.", Run: p.config, Args: vmid, Options: schema.Keys{
+		{Words: "cleanup", Summary: "Wait until the agent has cleaned up behind a VM that has ended.", Run: p.cleanup,
+			Args: and(cli.Param{Name: "clean-shutdown", Rule: schema.Truth().Must()}, cli.Param{Name: "guest-requested", Rule: schema.Truth().Must()})},
+	}
+}
+
+func (p Place) settings() []cli.Command {
+	return []cli.Command{
+		{Words: "list", Summary: "List the virtual machines of this node.", Run: p.list,
+			Options: schema.Keys{"full": about(schema.Truth(), "Determine the full status of active VMs.")}},
+		{Words: "status", Summary: "Show whether a VM runs.", Run: p.status, Args: vmid(),
+			Options: schema.Keys{"verbose": about(schema.Truth(), "Show more facts.")}},
+		{Words: "config", Summary: "Show the configuration of a VM, with pending changes in effect.", Run: p.config, Args: vmid(), Options: schema.Keys{
 			"current":  about(schema.Truth(), "Leave pending changes out."),
 			"snapshot": about(schema.Named("pve-configid").Long(40), "Show the configuration of a snapshot."),
 		}},
-		{Words: "pending", Summary: "Show the configuration of a VM with what waits for a restart.", Run: p.pending, Args: vmid},
-		{Words: "set", Summary: "Change the configuration of a VM. The options are the settings of qm.conf.", Run: p.set, Args: vmid, Options: settings(schema.Keys{
-			"delete":   about(schema.Named("pve-configid-list"), "Settings to remove."),
+		{Words: "pending", Summary: "Show the configuration of a VM with what waits for a restart.", Run: p.pending, Args: vmid()},
+		{Words: "set", Summary: "Change the configuration of a VM. The options are the settings of qm.conf.", Run: p.set, Args: vmid(), Options: settings(schema.Keys{
+			"delete":   about(schema.Named("pve-configid-list"), "Settings to remove. A disk becomes unused; an unused one is removed with its data."),
 			"revert":   about(schema.Named("pve-configid-list"), "Pending changes to take back."),
 			"digest":   about(schema.Text().Long(40), "Refuse if the file has another digest by now."),
-			"force":    about(schema.Truth().Needs("delete"), "Accepted; no volume is removed here."),
+			"force":    about(schema.Truth().Needs("delete"), "Remove the data of disks too."),
 			"skiplock": skipLock(),
 		})},
-		{Words: "create", Summary: "Create a VM from existing volumes.", Run: p.create, Args: vmid, Options: settings(schema.Keys{
-			"start": about(schema.Truth(), "Start it too."),
+		{Words: "create", Summary: "Create a VM. A disk is made where a setting asks for STORAGE:SIZE in GiB, or for STORAGE:0,import-from=VOLUME.", Run: p.create, Args: vmid(), Options: settings(schema.Keys{
+			"start":   about(schema.Truth(), "Start it too."),
+			"bwlimit": bandwidth(),
 		})},
-		{Words: "destroy", Summary: "Remove the configuration of a stopped VM. Its volumes are kept and named.", Run: p.destroy, Args: vmid,
-			Options: schema.Keys{"skiplock": skipLock(), "purge": about(schema.Truth(), "Remove its firewall file too.")}},
-		{Words: "unlock", Summary: "Remove the lock of a VM.", Run: p.unlock, Args: vmid},
-		{Words: "showcmd", Summary: "Show the command line a VM would be started with.", Run: p.showcmd, Args: vmid,
-			Options: schema.Keys{"pretty": about(schema.Truth(), "One option a line.")}},
-	}}
+		{Words: "destroy", Summary: "Remove a stopped VM with its volumes.", Run: p.verb(verbs.Destroy, stopped), Args: vmid(),
+			Options: schema.Keys{
+				"skiplock":                   skipLock(),
+				"purge":                      about(schema.Truth(), "Take it out of HA and of backup jobs."),
+				"destroy-unreferenced-disks": about(schema.Truth(), "Remove volumes of this VMID that the configuration does not name."),
+			}},
+		{Words: "unlock", Summary: "Remove the lock of a VM.", Run: p.unlock, Args: vmid()},
+		{Words: "showcmd", Summary: "Show the command line a VM would be started with.", Run: p.showcmd, Args: vmid(),
+			Options: schema.Keys{
+				"pretty":   about(schema.Truth(), "One option a line."),
+				"snapshot": about(schema.Named("pve-configid").Long(40), "Use the configuration of a snapshot."),
+			}},
+	}
+}
+
+func snapname() cli.Param {
+	return cli.Param{Name: "snapname", Rule: about(schema.Named("pve-configid").Long(40).Must(), "Name of the snapshot.")}
+}
+
+func (p Place) snapshots() []cli.Command {
+	newID := cli.Param{Name: "newid", Rule: about(schema.Integer().Min(minVMID).Max(maxVMID).Must(), "VMID of the clone.")}
+	return []cli.Command{
+		{Words: "snapshot", Summary: "Make a snapshot of a VM.", Run: p.verb(verbs.Snapshot, unlocked), Args: and(snapname()), Options: schema.Keys{
+			"description": about(schema.Text(), "A comment."),
+			"vmstate":     about(schema.Truth(), "Save the memory of a running VM too."),
+		}},
+		{Words: "delsnapshot", Summary: "Remove a snapshot.", Run: p.verb(verbs.DelSnapshot, unlocked), Args: and(snapname()),
+			Options: schema.Keys{"force": about(schema.Truth(), "Remove it from the configuration even if that of a disk fails.")}},
+		{Words: "rollback", Summary: "Return a VM to a snapshot. With saved memory it runs again, else it is stopped.", Run: p.verb(verbs.Rollback, unlocked), Args: and(snapname()),
+			Options: schema.Keys{"start": about(schema.Truth(), "Start it afterwards.")}},
+		{Words: "listsnapshot", Summary: "Show the tree of snapshots.", Run: p.listSnapshots, Args: vmid()},
+		{Words: "clone", Summary: "Make a new VM from a VM, a template or a snapshot. A template is cloned linked, unless told.", Run: p.verb(verbs.Clone, unlocked),
+			Args: and(newID), Options: schema.Keys{
+				"name":        about(schema.Named("dns-name"), "Name of the clone."),
+				"description": about(schema.Text(), "Description of the clone."),
+				"snapname":    about(schema.Named("pve-configid").Long(40), "Clone this snapshot."),
+				"full":        about(schema.Truth(), "Copy all disks."),
+				"storage":     about(schema.Named("pve-storage-id"), "Storage of the copies."),
+				"format":      imageFormat(),
+				"bwlimit":     bandwidth(),
+			}},
+		{Words: "template", Summary: "Make a VM a template.", Run: p.verb(verbs.Template, unlocked), Args: vmid(),
+			Options: schema.Keys{"disk": about(schema.Choice(drives()...), "Convert this disk only.")}},
+	}
+}
+
+func imageFormat() *schema.Property {
+	return about(schema.Choice("raw", "qcow2", "vmdk"), "Format of the image.")
+}
+
+func bandwidth() *schema.Property { return about(schema.Integer().Min(0), "Limit in KiB/s.") }
+
+// drives are the keys of disks.
+func drives(more ...string) (keys []string) {
+	for key := range guest.Keys(layout.QEMU) {
+		series, _, _ := guest.Series(key)
+		if guest.IsVolume(layout.QEMU, key) || slices.Contains(more, series) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (p Place) disks() []cli.Command {
+	disk := cli.Param{Name: "disk", Rule: about(schema.Choice(drives("unused")...).Must(), "Key of the disk.")}
+	storage := cli.Param{Name: "storage", Rule: about(schema.Named("pve-storage-id").Must(), "Name of the storage.")}
+	target := storage
+	target.Optional = true
+	return []cli.Command{
+		{Words: "disk import", Summary: "Copy an image to a storage, as an unused disk.", Run: p.verb(verbs.ImportDisk, unlocked),
+			Args: and(cli.Param{Name: "source", Rule: about(schema.Text().Must(), "Path of the image.")}, storage), Options: schema.Keys{
+				"format":      imageFormat(),
+				"target-disk": about(schema.Choice(drives("unused")...), "Use it as this disk."),
+			}},
+		{Words: "disk move", Summary: "Move a disk to another storage or format, or to another VM.", Run: p.verb(verbs.Move, unlocked), Args: and(disk, target), Options: schema.Keys{
+			"format":        imageFormat(),
+			"delete":        about(schema.Truth(), "Remove the old volume; else it becomes unused."),
+			"digest":        about(schema.Text().Long(40), "Refuse if the file has another digest by now."),
+			"bwlimit":       bandwidth(),
+			"target-vmid":   about(schema.Integer().Min(minVMID).Max(maxVMID), "The other VM."),
+			"target-disk":   about(schema.Choice(drives("unused")...), "Key of the disk there."),
+			"target-digest": about(schema.Text().Long(40), "Accepted; the other configuration is changed in one commit."),
+		}},
+		{Words: "disk resize", Summary: "Grow a disk.", Run: p.verb(verbs.Resize, unlocked),
+			Args: and(cli.Param{Name: "disk", Rule: about(schema.Choice(drives()...).Must(), "Key of the disk.")},
+				cli.Param{Name: "size", Rule: about(schema.Matching(`\+?\d+(\.\d+)?[KMGT]?`).Must(), "New size, or +SIZE to be added.")}),
+			Options: schema.Keys{"digest": about(schema.Text().Long(40), "Refuse if the file has another digest by now."), "skiplock": skipLock()}},
+		{Words: "disk rescan", Summary: "Note the sizes of disks, and list as unused what belongs to VMs and is named nowhere.", Run: p.rescan, Options: schema.Keys{
+			"vmid":   about(schema.Integer().Min(minVMID).Max(maxVMID), "This VM only."),
+			"dryrun": about(schema.Truth(), "Show what would be done."),
+		}},
+		{Words: "disk unlink", Summary: "Remove disks from a VM, with their data if they were unused.", Run: p.unlink, Args: vmid(), Options: schema.Keys{
+			"idlist": about(schema.Named("pve-configid-list").Must(), "Keys of the disks."),
+			"force":  about(schema.Truth(), "Remove the data at once."),
+		}},
+		alias("importdisk", "disk import"), alias("move-disk", "disk move"), alias("move_disk", "disk move"),
+		alias("rescan", "disk rescan"), alias("resize", "disk resize"), alias("unlink", "disk unlink"), alias("agent", "guest cmd"),
+	}
 }
 
 // waiting are the options of the commands that wait for a guest.
@@ -96,4 +220,9 @@ func with(keys, more schema.Keys) schema.Keys {
 func about(p *schema.Property, text string) *schema.Property {
 	p.Description = text
 	return p
+}
+
+// alias is another way to write a command.
+func alias(words, other string) cli.Command {
+	return cli.Command{Words: words, Alias: other, Hidden: true}
 }

@@ -1,18 +1,26 @@
 package qm
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/place"
+	"etcpve/agents/qemu/verbs"
+	"etcpve/agents/storage"
+	"etcpve/agents/task"
 	"etcpve/agents/tools/cli"
 	"etcpve/fixtures/golden"
+	"etcpve/plugins/storage/dir"
 )
 
 var update = flag.Bool("update", false, "rewrite what is generated from the table of commands")
@@ -20,7 +28,7 @@ var update = flag.Bool("update", false, "rewrite what is generated from the tabl
 // newPlace is a tree with two VMs, of which 101 runs: its QEMU is this test.
 func newPlace(t *testing.T) Place {
 	t.Helper()
-	p := Place{Tree: t.TempDir(), Node: "n1", RunDir: t.TempDir()}
+	p := Place{Tree: t.TempDir(), Node: "n1", RunDir: t.TempDir(), TaskLogs: t.TempDir()}
 	for path, text := range map[string]string{
 		"nodes/n1/qemu-server/100.conf": "#first: a%3Ab\nmemory: 1024\nname: web\nscsi0: local:100/a.raw,size=2G\nbogus: 1\n[PENDING]\nmemory: 2048\ndelete: name\n[snap]\nmemory: 512\n",
 		"nodes/n1/qemu-server/101.conf": "cores: 2\nlock: backup\n",
@@ -35,6 +43,7 @@ func newPlace(t *testing.T) Place {
 			t.Fatal(err)
 		}
 	}
+	p.beginTasks(t)
 	self, err := host.Proc.Find(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +56,35 @@ func newPlace(t *testing.T) Place {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// beginTasks runs the agent of tasks, with a storage of files.
+func (p Place) beginTasks(t *testing.T) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(p.Tree, task.Dir("n1")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	storages := fmt.Sprintf("dir: local\n\tpath %s\n\tcontent images\n", t.TempDir())
+	if err := os.WriteFile(filepath.Join(p.Tree, "storage.cfg"), []byte(storages), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	v := verbs.Verbs{Place: place.Place{Tree: p.Tree, Node: "n1", RunDir: p.RunDir, Locks: p.RunDir, Log: log, Catalog: storage.Catalog{
+		Tree: p.Tree, Node: "n1", Run: host.System{}, Locks: p.RunDir, Plugins: map[string]storage.Plugin{"dir": dir.Plugin{Run: host.System{}}},
+	}}}
+	tasks, err := task.New(task.Options{Tree: p.Tree, Node: "n1", LogDir: p.TaskLogs, Handlers: v.Handlers(), Repairs: v.Repairs(), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tasks.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // qm returns what a command prints, errors and exit code last.
@@ -92,29 +130,48 @@ func TestOutput(t *testing.T) {
 
 func TestSetChangesOnlyWhatIsAsked(t *testing.T) {
 	p := newPlace(t)
-	if got, want := p.qm(t, "set 100 --cores 4 --delete scsi0 --revert name"), "update VM 100: -cores 4 -delete scsi0 -revert name\n0"; got != want {
+	if got, want := p.qm(t, "set 100 --cores 4 --delete memory --revert name"), "update VM 100: -cores 4 -delete memory -revert name\n0"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	text, err := os.ReadFile(filepath.Join(p.Tree, "nodes/n1/qemu-server/100.conf"))
-	want := "#first: a%3Ab\ncores: 4\nmemory: 1024\nname: web\nbogus: 1\n[PENDING]\nmemory: 2048\n[snap]\nmemory: 512\n"
+	want := "#first: a%3Ab\ncores: 4\nname: web\nscsi0: local:100/a.raw,size=2G\nbogus: 1\n[snap]\nmemory: 512\n"
 	if string(text) != want || err != nil {
 		t.Errorf("%q, %v; want %q", text, err, want)
 	}
 }
 
 func TestCreateUnlockDestroy(t *testing.T) {
-	p := newPlace(t)
-	if got := p.qm(t, "create 300 --cores 2 --lock backup --scsi0 local:300/a.raw"); got != "0" {
-		t.Fatal(got)
+	if _, err := exec.LookPath("qemu-img"); err != nil {
+		t.Skip(err)
 	}
+	p := newPlace(t)
+	const fixed = " --vmgenid 6e9d7c5e-0001-4000-8000-000000000000 --smbios1 uuid=6e9d7c5e-0001-4000-8000-000000000000 --meta ctime=1"
+	shown := "meta: ctime=1\n%ssmbios1: uuid=6e9d7c5e-0001-4000-8000-000000000000\nvmgenid: 6e9d7c5e-0001-4000-8000-000000000000\n0"
 	for _, c := range [][2]string{
+		{"create 300 --cores 2 --lock backup --scsi0 local:1" + fixed, "scsi0: successfully created disk 'local:300/vm-300-disk-0.raw,size=1G'\n0"},
 		{"destroy 300", "VM is locked (backup)\n255"},
 		{"unlock 300", "0"},
-		{"config 300", "cores: 2\nscsi0: local:300/a.raw\n0"},
-		{"destroy 300", "kept volume 'local:300/a.raw'\n0"},
+		{"config 300", "cores: 2\n" + fmt.Sprintf(shown, "scsi0: local:300/vm-300-disk-0.raw,size=1G\n")},
+		{"resize 300 scsi0 +1G", "0"},
+		{"set 300 --delete scsi0", "update VM 300: -delete scsi0\n0"},
+		{"config 300", "cores: 2\n" + strings.TrimSuffix(fmt.Sprintf(shown, ""), "vmgenid: 6e9d7c5e-0001-4000-8000-000000000000\n0") + "unused0: local:300/vm-300-disk-0.raw\nvmgenid: 6e9d7c5e-0001-4000-8000-000000000000\n0"},
+		{"set 300 --scsi1 local:300/vm-300-disk-0.raw --delete unused0", "update VM 300: -delete unused0 -scsi1 local:300/vm-300-disk-0.raw\n0"},
+		{"disk unlink 300 --idlist scsi1 --force", "update VM 300: -delete scsi1\nremoving volume 'local:300/vm-300-disk-0.raw'\n0"},
+		{"unlink 300 --idlist scsi1", "disk 'scsi1' does not exist\n255"},
+		{"config 300", "cores: 2\n" + fmt.Sprintf(shown, "")},
+		{"snapshot 300 before", "0"},
+		{"listsnapshot 300", ""},
+		{"destroy 300", "0"},
 		{"config 300", "Configuration file 'nodes/n1/qemu-server/300.conf' does not exist\n2"},
 	} {
-		if got := p.qm(t, c[0]); got != c[1] {
+		got := p.qm(t, c[0])
+		if c[0] == "listsnapshot 300" {
+			if lines := strings.Split(got, "\n"); len(lines) != 3 || !strings.HasPrefix(lines[0], "`-> before                      20") || lines[1] != " `-> current                                            You are here!" {
+				t.Errorf("qm %s: %q", c[0], got)
+			}
+			continue
+		}
+		if got != c[1] {
 			t.Errorf("qm %s: %q, want %q", c[0], got, c[1])
 		}
 	}

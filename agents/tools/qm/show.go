@@ -144,7 +144,7 @@ func (p Place) showcmd(ctx context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	command, err := agent.Command(ctx, v.VMID)
+	command, err := agent.Command(ctx, v.VMID, c.Value("snapshot"))
 	if err != nil {
 		return err
 	}
