@@ -16,6 +16,7 @@ import (
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/pages"
 	"etcpve/agents/qemu/qdev"
+	"etcpve/agents/qemu/state"
 )
 
 // start brings a VM up: QEMU with its CPUs halted, then what can only be set
@@ -90,14 +91,14 @@ func (a *Agent) before(ctx context.Context, vmid uint32, d Desired, resumes bool
 }
 
 // build makes the command line of a VM that boots, or goes on from a state.
-func (a *Agent) build(ctx context.Context, vmid uint32, d Desired, from Resumption) (command cmdline.Command, accel string, err error) {
+func (a *Agent) build(ctx context.Context, vmid uint32, d Desired, from state.Resumption) (command cmdline.Command, accel string, err error) {
 	facts, accel, err := a.hostFor(ctx, d.Config)
 	if err != nil {
 		return command, "", err
 	}
-	command, err = cmdline.Build(a.guestOf(ctx, vmid, from.on(d.Config)), facts)
+	command, err = cmdline.Build(a.guestOf(ctx, vmid, from.On(d.Config)), facts)
 	if from.Volume != "" {
-		command.Args = from.arguments(command.Args)
+		command.Args = from.Arguments(command.Args)
 	}
 	return command, accel, err
 }

@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"etcpve/agents/qemu/cmdline"
@@ -22,15 +19,6 @@ import (
 // a saved state instead of a boot.
 const ResumeExt = "resume"
 
-// A Resumption is a saved state and what it needs.
-type Resumption struct {
-	Volume  string `json:"volume"`
-	Machine string `json:"machine,omitempty"` // type with version
-	CPU     string `json:"cpu,omitempty"`     // as given to QEMU
-
-	suspended bool // the configuration names it, and stops to do so
-}
-
 // suspended is the value of "lock" of a VM whose state is saved, which a start
 // takes away.
 const suspended = "suspended"
@@ -39,10 +27,10 @@ const suspended = "suspended"
 func mayStart(c cmdline.Config) bool { return c["lock"] == "" || c["lock"] == suspended }
 
 // resumption returns the state that a VM shall begin in, if there is one.
-func (a *Agent) resumption(d Desired) (r Resumption, ok bool, err error) {
+func (a *Agent) resumption(d Desired) (r state.Resumption, ok bool, err error) {
 	c := d.Config
 	if c["lock"] == suspended && c["vmstate"] != "" {
-		return Resumption{c["vmstate"], c["runningmachine"], c["runningcpu"], true}, true, nil
+		return state.Resumption{Volume: c["vmstate"], Machine: c["runningmachine"], CPU: c["runningcpu"], Suspended: true}, true, nil
 	}
 	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, d.VMID, ResumeExt))
 	if errors.Is(err, os.ErrNotExist) {
@@ -64,37 +52,11 @@ func onlyMain(d Desired) Desired {
 	return d
 }
 
-// on returns the configuration with the machine that the state was saved on.
-func (r Resumption) on(c cmdline.Config) cmdline.Config {
-	if r.Machine == "" {
-		return c
-	}
-	c = maps.Clone(c)
-	// The type stands first, or behind its name.
-	parts := []string{r.Machine}
-	for part := range strings.SplitSeq(c["machine"], ",") {
-		if key, _, named := strings.Cut(part, "="); part != "" && named && key != "type" {
-			parts = append(parts, part)
-		}
-	}
-	c["machine"] = strings.Join(parts, ",")
-	return c
-}
-
-// arguments makes a command line wait for the state.
-func (r Resumption) arguments(args []string) []string {
-	args = slices.Clone(args)
-	if i := slices.Index(args, "-cpu"); i >= 0 && i+1 < len(args) && r.CPU != "" {
-		args[i+1] = r.CPU
-	}
-	return append(args, "-incoming", "defer")
-}
-
 // loadWait is how long a state may take to be loaded.
 const loadWait = 10 * time.Minute
 
 // loadState brings a QEMU that waits for it into a saved state.
-func (a *Agent) loadState(ctx context.Context, vmid uint32, r Resumption) error {
+func (a *Agent) loadState(ctx context.Context, vmid uint32, r state.Resumption) error {
 	volume, err := a.Volumes.Resolve(ctx, r.Volume)
 	if err != nil {
 		return &cmdline.KeyError{Key: "vmstate", Err: err}
@@ -124,7 +86,7 @@ func (a *Agent) resumed(ctx context.Context, d Desired) error {
 	switch {
 	case err != nil || !ok:
 		return err
-	case !from.suspended:
+	case !from.Suspended:
 		return os.Remove(cmdline.RunFile(a.RunDir, d.VMID, ResumeExt))
 	}
 	path := filepath.Join(a.Tree, a.confPath(d.VMID))

@@ -14,6 +14,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/state"
 )
 
 // Hardware returns what a running VM's state can be resumed on: its machine
@@ -35,7 +36,7 @@ func (p Place) Hardware(ctx context.Context, vmid uint32) (machine, cpu string, 
 }
 
 // ResumeFrom lets the next start of a VM on this node begin in a saved state.
-func (p Place) ResumeFrom(vmid uint32, r qemu.Resumption) error {
+func (p Place) ResumeFrom(vmid uint32, r state.Resumption) error {
 	content, err := json.Marshal(r)
 	if err != nil {
 		return err

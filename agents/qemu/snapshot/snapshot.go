@@ -222,7 +222,7 @@ const resumeWait = 10 * time.Minute
 
 // Resume starts the guest in a saved state.
 func (d memory) Resume(ctx context.Context, vmid uint32, volume string, on book.Hardware) error {
-	if err := d.ResumeFrom(vmid, qemu.Resumption{Volume: volume, Machine: on.Machine, CPU: on.CPU}); err != nil {
+	if err := d.ResumeFrom(vmid, state.Resumption{Volume: volume, Machine: on.Machine, CPU: on.CPU}); err != nil {
 		return err
 	}
 	since, err := d.Place.Begin(ctx, vmid, qemu.Running)
