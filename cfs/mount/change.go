@@ -6,6 +6,7 @@ import (
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/content"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/mount/virtual"
@@ -306,11 +307,11 @@ func (m *Mount) setSize(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) erro
 	case n.name != "":
 		return m.resizeVirtual(n.name)
 	case n.local != nil:
-		return m.locals.Edit(n.local, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) { return resize(old, size) })
+		return m.locals.Edit(n.local, m.cfg.Now().Unix(), func(old []byte) ([]byte, error) { return content.Resize(old, size) })
 	case n.entry.Dir:
 		return tree.ErrIsDir
 	}
-	data, err := resize(n.entry.Data, size)
+	data, err := content.Resize(n.entry.Data, size)
 	if err != nil {
 		return err
 	}
@@ -334,7 +335,7 @@ func (m *Mount) resizeHandle(h *handle, size uint64) error {
 	if h.name != "" {
 		return m.resizeVirtual(h.name)
 	}
-	data, err := resize(h.data, size)
+	data, err := content.Resize(h.data, size)
 	if err != nil {
 		h.failed = err
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"etcpve/cfs/command"
+	"etcpve/cfs/mount/content"
 	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
@@ -98,7 +99,7 @@ func (m *Mount) rebase(h *handle) error {
 	if !ok || e.Version == h.version {
 		return nil
 	}
-	data, err := splice(bytes.Clone(e.Data), uint64(len(e.Data)), h.added)
+	data, err := content.Splice(bytes.Clone(e.Data), uint64(len(e.Data)), h.added)
 	if err != nil {
 		return err
 	}

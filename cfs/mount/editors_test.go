@@ -95,7 +95,7 @@ func TestExecClosesWhatWasWritten(t *testing.T) {
 		`f = open("f", "w"); f.write("y"); f.flush(); subprocess.run(["true"]); f.write("z"); f.close()`: "yz",
 		`f = open("f", "w"); subprocess.run(["true"]); f.close(); subprocess.run(["true"])`:              "",
 	} {
-		within(t, script, 30*time.Second, func() {
+		inTime(t, script, 30*time.Second, func() {
 			if out, err := r.shell("echo old > f; python3 -c 'import os, subprocess; " + script + "'"); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
@@ -121,16 +121,16 @@ for t in threads: t.join()
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip(err)
 	}
-	within(t, "python3", time.Minute, func() {
+	inTime(t, "python3", time.Minute, func() {
 		if out, err := r.shell("python3 -c '" + script + "'"); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
 }
 
-// within runs do and fails when it takes too long. The end of the test closes
+// inTime runs do and fails when it takes too long. The end of the test closes
 // the mount then, without which what hangs in the kernel could not be ended.
-func within(t *testing.T, what string, limit time.Duration, do func()) {
+func inTime(t *testing.T, what string, limit time.Duration, do func()) {
 	t.Helper()
 	ended := make(chan struct{})
 	go func() {

@@ -20,6 +20,7 @@ var (
 	errRefused     = errors.New("content refused")
 	errVirtual     = errors.New("virtual file")
 	errReadOnly    = errors.New("virtual file cannot be written")
+	errClosing     = errors.New("the file system is being unmounted")
 	errHeld        = errors.New("still mounted in another namespace")
 	errOwner       = errors.New("owner and mode follow from the path")
 )
@@ -42,6 +43,7 @@ var errnos = []struct {
 	{tree.ErrNoGuest, unix.EINVAL},
 	{errNoQuorum, unix.EACCES},
 	{errInterrupted, unix.EINTR},
+	{errClosing, unix.ENOTCONN},
 	{context.Canceled, unix.EINTR},
 	{errRefused, unix.EINVAL},
 	{errVirtual, unix.EACCES},

@@ -47,22 +47,16 @@ const (
 	written
 )
 
-// handles are the open files and directories.
+// handles are the open files.
 type handles struct {
-	mu       sync.Mutex // guards what follows
-	next     uint64
-	open     map[uint64]*handle
-	listings map[uint64]*listing
-	writers  map[uint64]int    // open writable handles by inode
-	listed   map[uint64]uint64 // state in which the kernel's listing of a directory began
+	mu      sync.Mutex // guards what follows
+	next    uint64
+	open    map[uint64]*handle
+	writers map[uint64]int // open writable handles by inode
 }
 
-// maxListed bounds of how many directories it is known what the kernel keeps.
-const maxListed = 4096
-
 func (t *handles) init() {
-	t.open, t.listings, t.writers = map[uint64]*handle{}, map[uint64]*listing{}, map[uint64]int{}
-	t.listed = map[uint64]uint64{}
+	t.open, t.writers = map[uint64]*handle{}, map[uint64]int{}
 }
 
 func (t *handles) add(h *handle) uint64 {
@@ -112,40 +106,6 @@ func (t *handles) isWritten(inode uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.writers[inode] > 0
-}
-
-func (t *handles) addListing(l *listing) uint64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.next++
-	t.listings[t.next] = l
-	return t.next
-}
-
-func (t *handles) listing(fh uint64) (*listing, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	l, ok := t.listings[fh]
-	return l, ok
-}
-
-// isListed reports whether a directory was opened in the same state before, and
-// notes that it is opened in this one.
-func (t *handles) isListed(inode, state uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before, ok := t.listed[inode]
-	if !ok && len(t.listed) >= maxListed {
-		clear(t.listed)
-	}
-	t.listed[inode] = state
-	return ok && before == state
-}
-
-func (t *handles) removeListing(fh uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.listings, fh)
 }
 
 // isTree reports whether the handle is of an entry of the tree. It is for

@@ -20,7 +20,9 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 		return m.statusOf(tree.ErrInvalid)
 	}
 	if m.isBell(in) {
-		return m.lookupForBell(local.Place{Parent: in.NodeId - 1, Name: name}, out)
+		if status, special := m.lookupForBell(local.Place{Parent: in.NodeId - 1, Name: name}, out); special {
+			return status
+		}
 	}
 	if in.NodeId == fuse.FUSE_ROOT_ID && m.views.isVirtual(name) {
 		return m.enterVirtual(name, out)
@@ -35,8 +37,8 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 		return fuse.OK
 	}
 	// Names that this node alone gives and takes, and those the bell is about to
-	// use, must be asked for each time.
-	changing := !ok || m.locals.IsUnsettled(at) || m.queue.isHot(at) || layout.IsTemporary(name)
+	// use, must be asked for each time. So must all if there is no bell.
+	changing := !ok || !m.queue.bell.IsRunning() || m.locals.IsUnsettled(at) || m.queue.isHot(at) || layout.IsTemporary(name)
 	e, ok := m.cfg.Tree.Child(parent.Inode, name)
 	if !ok || m.locals.IsDeparted(at) {
 		if changing {
@@ -56,7 +58,9 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 func (m *Mount) enter(e tree.Entry, out *fuse.EntryOut) {
 	out.NodeId = nodeID(e.Inode)
 	m.fill(&out.Attr, e)
-	out.SetEntryTimeout(validity)
+	if m.queue.bell.IsRunning() { // nobody else takes a name back
+		out.SetEntryTimeout(validity)
+	}
 	if !m.handles.isWritten(e.Inode) {
 		out.SetAttrTimeout(validity)
 	}
@@ -165,9 +169,6 @@ func (m *Mount) Link(<-chan struct{}, *fuse.LinkIn, string, *fuse.EntryOut) fuse
 	return m.statusOf(errOwner)
 }
 
-// A listing is an open directory: what it held when reading began.
-type listing struct{ entries []fuse.DirEntry }
-
 // OpenDir opens a directory. The kernel may use the listing that it has from
 // before if nothing at all has changed since.
 func (m *Mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
@@ -178,10 +179,10 @@ func (m *Mount) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) f
 	case n.isTree() && !n.entry.Dir || n.local != nil:
 		return m.statusOf(tree.ErrNotDir)
 	}
-	out.Fh = m.handles.addListing(&listing{})
+	out.Fh = m.listings.Open()
 	if n.isTree() {
 		out.OpenFlags = fuse.FOPEN_CACHE_DIR
-		if m.handles.isListed(n.entry.Inode, m.state()) {
+		if m.listings.IsKept(n.entry.Inode, m.state()) {
 			out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 		}
 	}
@@ -195,7 +196,7 @@ func (m *Mount) state() uint64 { return m.cfg.Tree.Version() + m.locals.State() 
 // ReadDir continues a listing. One that starts, or starts over, shows the
 // present: it may be what the kernel keeps for the next reader.
 func (m *Mount) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	l, ok := m.handles.listing(in.Fh)
+	l, ok := m.listings.Get(in.Fh)
 	if !ok {
 		return fuse.EBADF
 	}
@@ -205,12 +206,12 @@ func (m *Mount) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLi
 			return m.statusOf(tree.ErrNotExist)
 		}
 		var err error
-		if l.entries, err = m.list(n); err != nil {
+		if l.Entries, err = m.list(n); err != nil {
 			return m.statusOf(err)
 		}
 	}
-	for i := in.Offset; i < uint64(len(l.entries)); i++ {
-		if !out.AddDirEntry(l.entries[i]) {
+	for i := in.Offset; i < uint64(len(l.Entries)); i++ {
+		if !out.AddDirEntry(l.Entries[i]) {
 			break
 		}
 	}
@@ -218,7 +219,7 @@ func (m *Mount) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLi
 }
 
 // ReleaseDir closes a directory.
-func (m *Mount) ReleaseDir(in *fuse.ReleaseIn) { m.handles.removeListing(in.Fh) }
+func (m *Mount) ReleaseDir(in *fuse.ReleaseIn) { m.listings.Close(in.Fh) }
 
 // FsyncDir has nothing to do: every change of a directory is committed.
 func (m *Mount) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }

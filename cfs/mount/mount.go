@@ -9,18 +9,18 @@
 //
 // No lock is held across a proposal, and nobody waits for the queue that tells
 // the kernel of changes, because the kernel itself waits for requests that are
-// being answered.
+// being answered. For the same reason no system call is made here for which the
+// kernel may wait for a program: none below the mount, no notification that takes
+// the lock of a directory, nothing that looks into a process.
 package mount
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
 	"io"
 	"log"
 	"log/slog"
-	"runtime/debug"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +28,7 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/text"
 	"etcpve/cfs/mount/bell"
+	"etcpve/cfs/mount/listing"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
 	"etcpve/cfs/mount/virtual"
@@ -69,7 +70,7 @@ type Checker interface {
 	End() (refused, warnings []text.Error)
 }
 
-// Config is what a Mount needs. Check, History and Bell may be missing.
+// Config is what a Mount needs. Check and History may be missing.
 type Config struct {
 	Dir        string // mount point
 	Node       string // this node's name
@@ -100,10 +101,14 @@ type Mount struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	done   chan struct{}  // closed when nothing is mounted any more
+	gone   sync.Once      // closes done
+	broken chan error     // has room for the first panic
+	saves  sync.RWMutex   // read: a proposal is under way; write: no more are taken
 	work   sync.WaitGroup // goroutines of the mount
 
 	ids      atomic.Uint64 // source of command ids
 	handles  handles
+	listings *listing.Table[fuse.DirEntry]
 	locals   *local.Store
 	names    *virtual.Names
 	views    views
@@ -123,9 +128,11 @@ func New(cfg Config) (*Mount, error) {
 		events:        virtual.NewEvents(),
 		start:         cfg.Now(),
 		done:          make(chan struct{}),
+		broken:        make(chan error, 1),
 		local:         origin.New(),
 		names:         virtual.NewNames(virtualIDs),
 		locals:        local.New(localIDs),
+		listings:      listing.New[fuse.DirEntry](),
 	}
 	m.events.Start(cfg.Tree.Index())
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -138,9 +145,10 @@ func New(cfg Config) (*Mount, error) {
 		m.cancel()
 		return nil, fmt.Errorf("mount %s: %w", cfg.Dir, err)
 	}
-	m.work.Go(m.server.Serve)
-	m.work.Go(m.queue.run)
-	m.work.Go(m.removals)
+	m.spawn("server", m.server.Serve)
+	m.spawn("queue", m.queue.run)
+	m.spawn("removals", m.removals)
+	m.spawn("watch", m.watch)
 	return m, nil
 }
 
@@ -148,6 +156,10 @@ func New(cfg Config) (*Mount, error) {
 // inherited the descriptor, as the bell would, could keep the connection alive
 // after the daemon's death, and everybody who uses the mount would hang.
 func (m *Mount) attach() error {
+	var err error
+	if m.cfg.Dir, err = filepath.EvalSymlinks(m.cfg.Dir); err != nil { // as the table of mounts has it
+		return err
+	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("/dev/fuse: %w", err)
@@ -181,48 +193,10 @@ func (m *Mount) options() *fuse.MountOptions {
 		MaxBackground:      64,
 		Logger:             log.New(io.Discard, "", 0),
 		PanicHandler: func(v any) fuse.Status {
-			m.cfg.Log.Error("request failed", "err", fmt.Errorf("panic: %v", v), "stack", string(debug.Stack()))
+			m.panicked("request", v)
 			return fuse.EIO
 		},
 	}
-}
-
-// Done is closed when the file system is no longer mounted.
-func (m *Mount) Done() <-chan struct{} { return m.done }
-
-// OnUnmount is called by the server after the last request.
-func (m *Mount) OnUnmount() {
-	m.events.Close()
-	close(m.done)
-}
-
-// closePatience is for how long Close waits for the connection to end.
-const closePatience = 5 * time.Second
-
-// Close unmounts and waits until every request is answered. Whoever still uses
-// the mount sees errors, and nobody hangs on a file system that is gone: the
-// connection is ended by force, because a copy of the mount in some other
-// namespace would keep it alive.
-func (m *Mount) Close() error {
-	m.events.Close() // their readers wait for the next change
-	m.cancel()
-	m.queue.stop()
-	var err error
-	select {
-	case <-m.done:
-	default:
-		err = unix.Unmount(m.cfg.Dir, unix.MNT_FORCE|unix.MNT_DETACH)
-	}
-	select {
-	case <-m.done:
-		m.work.Wait()
-	case <-time.After(closePatience): // the end of the process will end it
-		err = errors.Join(err, errHeld)
-	}
-	if err != nil {
-		return fmt.Errorf("unmount %s: %w", m.cfg.Dir, err)
-	}
-	return nil
 }
 
 // SetDebug is part of the server's contract and has no use here.
@@ -254,6 +228,10 @@ func (m *Mount) propose(cancel <-chan struct{}, c *command.Command, own origin.O
 	if !m.cfg.Proposer.Quorate() {
 		return tree.Result{}, errNoQuorum
 	}
+	if !m.saves.TryRLock() {
+		return tree.Result{}, errClosing
+	}
+	defer m.saves.RUnlock()
 	ctx, stop := context.WithCancel(m.ctx)
 	defer stop()
 	m.work.Go(func() {

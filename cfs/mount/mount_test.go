@@ -30,6 +30,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv(asVictim); dir != "" {
+		beVictim(dir)
+	}
+	if dir := os.Getenv(asGuard); dir != "" {
+		beGuard(dir)
+	}
 	os.Exit(m.Run())
 }
 
@@ -40,6 +46,7 @@ type order struct {
 	mount   atomic.Pointer[Mount]
 	lost    atomic.Bool   // no quorum
 	hold    chan struct{} // proposals wait for it, if it is set
+	waiting atomic.Int64  // proposals that wait for it
 	commits atomic.Int64
 
 	mu    sync.Mutex
@@ -50,6 +57,8 @@ func (o *order) Quorate() bool { return !o.lost.Load() }
 
 func (o *order) Propose(ctx context.Context, c *command.Command) (tree.Result, error) {
 	if o.hold != nil {
+		o.waiting.Add(1)
+		defer o.waiting.Add(-1)
 		select {
 		case <-o.hold:
 		case <-ctx.Done():
@@ -104,19 +113,9 @@ func newRig(t testing.TB) *rig {
 		t.Skip("needs /dev/fuse: ", err)
 	}
 	r := &rig{order: &order{t: t, tree: tree.New()}, dir: t.TempDir()}
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin := time.Now()
-	r.m, err = New(Config{
-		Dir: r.dir, Node: "n1", GID: 33, Tree: r.tree, Proposer: r.order, Bell: executable,
-		Locks:  tree.NewLocks(r.tree, func() time.Duration { return time.Since(begin) }),
-		Check:  func(path string) Checker { return format.NewChecker(path) },
-		Status: status.New("n1", time.Now), ClusterLog: &status.Log{},
-		Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar), Now: time.Now,
-	})
-	if err != nil {
+	guard(t, r.dir)
+	var err error
+	if r.m, err = New(r.config()); err != nil {
 		t.Fatal(err)
 	}
 	r.mount.Store(r.m)
@@ -128,6 +127,18 @@ func newRig(t testing.TB) *rig {
 	})
 	r.mkdirs("nodes", "nodes/n1", "nodes/n1/qemu-server", "nodes/n1/lxc", "priv", "priv/lock", "power")
 	return r
+}
+
+// config is that of a mount of r's tree at r's directory.
+func (r *rig) config() Config {
+	begin := time.Now()
+	return Config{
+		Dir: r.dir, Node: "n1", GID: 33, Tree: r.tree, Proposer: r.order, Bell: "/proc/self/exe",
+		Locks:  tree.NewLocks(r.tree, func() time.Duration { return time.Since(begin) }),
+		Check:  func(path string) Checker { return format.NewChecker(path) },
+		Status: status.New("n1", time.Now), ClusterLog: &status.Log{},
+		Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar), Now: time.Now,
+	}
 }
 
 // refusePoll has the server refuse poll once, so that the kernel never asks

@@ -20,8 +20,10 @@ type news struct {
 	all    bool
 }
 
-// queue tells the kernel of changes, in order. Telling can block while a
-// request in the same directory is being answered, so nobody waits for it.
+// queue tells the kernel of changes, in order. What it says itself is about
+// attributes, for which the kernel makes nobody wait. What is about names it has
+// the bell do, which waits while a request in the same directory is being
+// answered; so nobody waits for the queue.
 type queue struct {
 	m       *Mount
 	mu      sync.Mutex // guards what follows
@@ -31,16 +33,15 @@ type queue struct {
 	byInode map[uint64]tree.Entry      // the same, by inode
 	stopped bool
 	more    chan struct{} // has room for one: something is waiting
-	ended   chan struct{} // closed when run has returned
 
-	bell    bell.Ringer
+	bell    *bell.Ringer
 	ringing atomic.Pointer[ringing] // what is being rung
 }
 
 func (q *queue) init(m *Mount) {
-	q.m = m
+	q.m, q.bell = m, bell.NewRinger()
 	q.hot, q.gone, q.byInode = map[local.Place]int{}, map[local.Place]tree.Entry{}, map[uint64]tree.Entry{}
-	q.more, q.ended = make(chan struct{}, 1), make(chan struct{})
+	q.more = make(chan struct{}, 1)
 }
 
 // Applied is told of changes in the order in which they were applied. It does
@@ -93,12 +94,12 @@ func (q *queue) mark(n news, by int) {
 	if n.name != nil || n.all || n.own != origin.Remote || n.change.Kind == tree.Modified || n.change.Kind == tree.Touched {
 		return
 	}
-	for _, at := range places(n.change) {
+	for _, at := range local.Places(n.change) {
 		if q.hot[at] += by; q.hot[at] == 0 {
 			delete(q.hot, at)
 		}
 	}
-	old := places(n.change)[0]
+	old := local.Places(n.change)[0]
 	c := n.change
 	switch {
 	case c.Kind != tree.Removed && c.Kind != tree.Renamed:
@@ -111,17 +112,6 @@ func (q *queue) mark(n news, by int) {
 		}
 		delete(q.byInode, c.Inode)
 	}
-}
-
-// places returns the names a change is about: the old one first, if it has one.
-func places(c tree.Change) []local.Place {
-	_, name := layout.Split(c.Path)
-	at := local.Place{Parent: c.Parent, Name: name}
-	if c.Kind != tree.Renamed {
-		return []local.Place{at}
-	}
-	_, name = layout.Split(c.From)
-	return []local.Place{{Parent: c.FromParent, Name: name}, at}
 }
 
 // isHot reports whether a name is about to be rung, so that the kernel must not
@@ -160,7 +150,6 @@ func (q *queue) forgetPath(path string) {
 
 // run tells the kernel what waits, until stop.
 func (q *queue) run() {
-	defer close(q.ended)
 	defer q.bell.Stop()
 	q.bell.Start(q.m.cfg.Bell, q.m.place, q.m.cfg.Log)
 	for {
@@ -190,7 +179,7 @@ func (q *queue) isStopped() bool {
 	return q.stopped
 }
 
-// stop ends run, even while the bell is waited for, and waits for it.
+// stop ends run, even while the bell is waited for. It does not wait for that.
 func (q *queue) stop() {
 	q.mu.Lock()
 	q.stopped = true
@@ -200,13 +189,14 @@ func (q *queue) stop() {
 	case q.more <- struct{}{}:
 	default:
 	}
-	<-q.ended
 }
 
 func (q *queue) tell(n news) {
 	switch {
 	case n.name != nil:
-		q.m.server.EntryNotify(nodeID(n.name.Parent), n.name.Name)
+		if dir, ok := q.m.cfg.Tree.Path(n.name.Parent); ok {
+			q.bell.Later(bell.Ring{Op: bell.Look, Path: layout.Join(dir, n.name.Name)})
+		}
 	case n.all:
 		q.m.server.InodeNotify(nodeID(n.inode), -1, 0)
 	default:
@@ -217,16 +207,12 @@ func (q *queue) tell(n news) {
 	}
 }
 
-// tellChange takes back what the kernel knew and rings the bell. What it is told
-// of names comes first, so that the bell's own calls ask for them.
+// tellChange takes back what the kernel knew of attributes and rings the bell.
 func (q *queue) tellChange(c tree.Change, own origin.Origin) {
-	names := places(c)
+	names := local.Places(c)
 	structural := c.Kind != tree.Modified && c.Kind != tree.Touched
 	if own == origin.Remote && structural {
 		q.bell.Flush()
-		for _, at := range names {
-			q.m.server.EntryNotify(nodeID(at.Parent), at.Name)
-		}
 	}
 	q.m.server.InodeNotify(nodeID(c.Inode), -1, 0)
 	if structural {
@@ -239,33 +225,9 @@ func (q *queue) tellChange(c tree.Change, own origin.Origin) {
 	}
 	switch {
 	case own == origin.Remote:
-		q.ring(ringing{change: c, names: names, ring: ringOf(c)})
+		q.ring(ringing{change: c, names: names, ring: bell.Of(c)})
 	case own == origin.Collected:
 		c.Kind = tree.Modified
-		q.ring(ringing{change: c, names: names, ring: ringOf(c)})
+		q.ring(ringing{change: c, names: names, ring: bell.Of(c)})
 	}
-}
-
-// ringOf returns the call that repeats a change.
-func ringOf(c tree.Change) bell.Ring {
-	r := bell.Ring{Path: c.Path}
-	switch c.Kind {
-	case tree.Created:
-		r.Op = bell.Create
-		if c.Dir {
-			r.Op = bell.Mkdir
-		}
-	case tree.Modified:
-		r.Op = bell.Modify
-	case tree.Touched:
-		r.Op = bell.Touch
-	case tree.Removed:
-		r.Op = bell.Remove
-		if c.Dir {
-			r.Op = bell.Rmdir
-		}
-	case tree.Renamed:
-		r.Op, r.Path, r.To = bell.Rename, c.From, c.Path
-	}
-	return r
 }

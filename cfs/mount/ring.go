@@ -18,7 +18,7 @@ type ringing struct {
 // ring repeats a change below the mount.
 func (q *queue) ring(g ringing) {
 	if g.ring.Op == bell.Modify {
-		q.bell.Modify(g.ring)
+		q.bell.Later(g.ring)
 		return
 	}
 	q.bell.Flush()
@@ -35,27 +35,27 @@ func (m *Mount) isBell(in *fuse.InHeader) bool {
 }
 
 // lookupForBell answers so that the kernel goes on with the bell's call: what is
-// to be created does not exist, what is to be removed still does.
-func (m *Mount) lookupForBell(at local.Place, out *fuse.EntryOut) fuse.Status {
+// to be created does not exist, what is to be removed still does. Otherwise the
+// bell is answered as everybody is.
+func (m *Mount) lookupForBell(at local.Place, out *fuse.EntryOut) (status fuse.Status, special bool) {
 	if g := m.queue.ringing.Load(); g != nil {
 		last := g.names[len(g.names)-1]
 		switch c := g.change; {
 		case c.Kind == tree.Renamed && at == last:
-			return m.enterGhost(c.Replaced, out)
+			return m.enterGhost(c.Replaced, out), true
 		case c.Kind == tree.Created && at == last:
-			return fuse.ENOENT
+			return fuse.ENOENT, true
 		case at == g.names[0] && (c.Kind == tree.Removed || c.Kind == tree.Renamed):
-			return m.enterGhostEntry(tree.Entry{Inode: c.Inode, Parent: at.Parent, Name: at.Name, Dir: c.Dir, Mtime: c.Time}, out)
+			return m.enterGhostEntry(tree.Entry{Inode: c.Inode, Parent: at.Parent, Name: at.Name, Dir: c.Dir, Mtime: c.Time}, out), true
 		}
 	}
-	if e, ok := m.cfg.Tree.Child(at.Parent, at.Name); ok {
-		m.enter(e, out)
-		return fuse.OK
+	if _, ok := m.cfg.Tree.Child(at.Parent, at.Name); ok {
+		return fuse.OK, false
 	}
 	if e, ok := m.queue.ghostAt(at); ok {
-		return m.enterGhostEntry(e, out)
+		return m.enterGhostEntry(e, out), true
 	}
-	return fuse.ENOENT
+	return fuse.OK, false
 }
 
 // enterGhost answers with an entry that was replaced, if there was one. What it

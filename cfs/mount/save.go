@@ -7,6 +7,7 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/text"
 	"etcpve/cfs/layout"
+	"etcpve/cfs/mount/content"
 	"etcpve/cfs/mount/holder"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
@@ -124,7 +125,7 @@ func (m *Mount) write(h *handle, off uint64, data []byte) error {
 			if h.appends {
 				off = uint64(len(old))
 			}
-			return splice(old, off, data)
+			return content.Splice(old, off, data)
 		})
 		if !errors.Is(err, local.ErrBecame) {
 			return err
@@ -141,14 +142,14 @@ func (m *Mount) write(h *handle, off uint64, data []byte) error {
 	if h.shared {
 		h.data, h.shared = bytes.Clone(h.data), false
 	}
-	content, err := splice(h.data, off, data)
+	whole, err := content.Splice(h.data, off, data)
 	if err != nil {
 		return err
 	}
-	if err := m.hasRoom(h, len(content)); err != nil {
+	if err := m.hasRoom(h, len(whole)); err != nil {
 		return err
 	}
-	h.data, h.saved = content, written
+	h.data, h.saved = whole, written
 	if h.appends {
 		h.added = append(h.added, data...)
 	}
@@ -163,38 +164,12 @@ func (m *Mount) writeVirtual(h *handle, off uint64, data []byte) error {
 	if h.appends {
 		off = uint64(len(h.data))
 	}
-	content, err := splice(bytes.Clone(h.data), off, data)
+	whole, err := content.Splice(bytes.Clone(h.data), off, data)
 	if err != nil {
 		return err
 	}
-	h.data, h.saved = content, written
+	h.data, h.saved = whole, written
 	return nil
-}
-
-// splice puts chunk at an offset of data; a hole is filled with zeros.
-func splice(data []byte, off uint64, chunk []byte) ([]byte, error) {
-	end := off + uint64(len(chunk))
-	if end > layout.MaxFile || end < off {
-		return nil, tree.ErrTooBig
-	}
-	if int(off) == len(data) {
-		return append(data, chunk...), nil
-	}
-	if int(end) > len(data) {
-		data = append(data, make([]byte, int(end)-len(data))...)
-	}
-	copy(data[off:], chunk)
-	return data, nil
-}
-
-// resize cuts data or fills it up with zeros. It leaves data itself as it is.
-func resize(data []byte, size uint64) ([]byte, error) {
-	if size > layout.MaxFile {
-		return nil, tree.ErrTooBig
-	}
-	sized := make([]byte, size)
-	copy(sized, data)
-	return sized, nil
 }
 
 // hasRoom refuses early what the tree would refuse at the save.

@@ -1,15 +1,12 @@
 package mount
 
 import (
-	"bytes"
-	"log/slog"
 	"strconv"
 	"strings"
 
 	"etcpve/cfs/layout"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/status"
-	"etcpve/cfs/tree"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -40,7 +37,7 @@ func (m *Mount) newViews() views {
 	file := func(render func(uid uint32) []byte) virtual.File { return virtual.File{Mode: 0o440, Render: render} }
 
 	show(".clusterlog", file(func(uint32) []byte { return m.cfg.ClusterLog.JSON("") }))
-	show(".debug", virtual.WritableFile{File: virtual.File{Mode: 0o640, Render: m.renderDebug, Store: m.storeDebug}})
+	show(".debug", virtual.Debug(m.cfg.Level))
 	show(".members", file(func(uint32) []byte { return virtual.Members(m.cfg.Node, m.cluster()) }))
 	show(".rrd", virtual.Samples{Store: m.cfg.Status})
 	show(".version", file(m.renderVersion))
@@ -114,26 +111,4 @@ func (m *Mount) cluster() virtual.Cluster {
 		return virtual.Cluster{}
 	}
 	return m.cfg.Cluster()
-}
-
-// renderDebug shows whether debug messages are logged.
-func (m *Mount) renderDebug(uint32) []byte {
-	if m.cfg.Level.Level() <= slog.LevelDebug {
-		return []byte("1\n")
-	}
-	return []byte("0\n")
-}
-
-// storeDebug switches debug messages.
-func (m *Mount) storeDebug(content []byte) error {
-	switch string(bytes.TrimSpace(content)) {
-	case "0":
-		m.cfg.Level.Set(slog.LevelInfo)
-	case "1":
-		m.cfg.Level.Set(slog.LevelDebug)
-	case "":
-	default:
-		return tree.ErrInvalid
-	}
-	return nil
 }

@@ -196,13 +196,24 @@ func (d *daemon) wait(ctx context.Context) error {
 		return nil
 	case err := <-d.fail:
 		return err
+	case err := <-d.mount.Failed():
+		return err
 	case <-d.db.Failed():
 		return d.db.Err()
 	}
 }
 
+// stopPatience is for how long the parts may take to end. What a panic has left
+// locked may never end; a restart needs nothing of it.
+const stopPatience = 20 * time.Second
+
 // stop ends the mount, then the order of changes, then the database.
 func (d *daemon) stop(cancel context.CancelFunc) (err error) {
+	late := time.AfterFunc(stopPatience, func() {
+		d.log.Error("the parts do not end, leaving them", "node", d.o.node)
+		os.Exit(1)
+	})
+	defer late.Stop()
 	if d.mount != nil {
 		err = d.mount.Close()
 	}

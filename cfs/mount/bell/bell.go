@@ -8,6 +8,11 @@
 // separate because a file system that works below its own mount cannot be
 // killed: its threads would wait for themselves.
 //
+// It also has the kernel ask again for names that it remembers. A file system
+// can tell it so by itself, but is then made to wait for whoever works in the
+// directory, who waits for an answer of the file system: killed at that moment,
+// it would never end.
+//
 // The package owns the process, the pipe to it and the calls it makes. It
 // never decides what to ring and never looks at content.
 package bell
@@ -18,6 +23,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"etcpve/cfs/tree"
 )
 
 // An Op says which call repeats the change.
@@ -32,6 +39,7 @@ const (
 	Remove
 	Rmdir
 	Rename
+	Look // no change: the kernel is to ask for the name again
 )
 
 // A Ring is one change to repeat. Paths are relative to the mount.
@@ -39,6 +47,30 @@ type Ring struct {
 	Op   Op
 	Path string
 	To   string // new path of a rename
+}
+
+// Of returns the call that repeats a change.
+func Of(c tree.Change) Ring {
+	r := Ring{Path: c.Path}
+	switch c.Kind {
+	case tree.Created:
+		r.Op = Create
+		if c.Dir {
+			r.Op = Mkdir
+		}
+	case tree.Modified:
+		r.Op = Modify
+	case tree.Touched:
+		r.Op = Touch
+	case tree.Removed:
+		r.Op = Remove
+		if c.Dir {
+			r.Op = Rmdir
+		}
+	case tree.Renamed:
+		r.Op, r.Path, r.To = Rename, c.From, c.Path
+	}
+	return r
 }
 
 // maxPath bounds a path on the pipe: what the kernel takes in one call.

@@ -63,10 +63,18 @@ func repeat(dir int, ring Ring) {
 	}
 }
 
+// look has the kernel ask for a name, whatever it remembers: that is what it does
+// before it makes something new. Links cannot be made in this file system, so
+// nothing comes of it.
+func look(dir int, path string) { unix.Symlinkat("-", dir, path) }
+
 func call(dir int, ring Ring) error {
 	now := unix.Timespec{Nsec: unix.UTIME_NOW}
 	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
 	switch ring.Op {
+	case Look:
+		look(dir, ring.Path)
+		return nil
 	case Create:
 		return unix.Mknodat(dir, ring.Path, unix.S_IFREG|0o640, 0)
 	case Mkdir:
@@ -76,10 +84,14 @@ func call(dir int, ring Ring) error {
 	case Touch: // both times together are ATTRIB
 		return unix.UtimesNanoAt(dir, ring.Path, []unix.Timespec{now, now}, 0)
 	case Remove:
+		look(dir, ring.Path)
 		return unix.Unlinkat(dir, ring.Path, 0)
 	case Rmdir:
+		look(dir, ring.Path)
 		return unix.Unlinkat(dir, ring.Path, unix.AT_REMOVEDIR)
 	case Rename:
+		look(dir, ring.Path)
+		look(dir, ring.To)
 		return unix.Renameat(dir, ring.Path, dir, ring.To)
 	}
 	return unix.EINVAL

@@ -2,6 +2,7 @@ package bell
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,23 +14,27 @@ const rest = time.Second
 // maxBatch is how many modifications are rung together.
 const maxBatch = 64
 
-// A Ringer keeps a bell running. One goroutine rings; Thread and Kill may be
-// called by any.
+// A Ringer keeps a bell running. One goroutine rings; Thread, IsRunning and Kill
+// may be called by any.
 type Ringer struct {
 	executable string
 	mount      Mount
 	log        *slog.Logger
 	thread     atomic.Uint32 // of the bell; 0 = none is running
+	killing    chan struct{} // closed by Kill
 
 	mu      sync.Mutex // guards what follows
 	bell    *Bell
 	started time.Time
 	killed  bool
 
-	modified []Ring // modifications to be rung together
+	collected []Ring // to be rung together
 }
 
-// Start starts the bell of a mount. Without an executable there is none.
+// NewRinger returns the ringer of a mount's bell. Start starts it.
+func NewRinger() *Ringer { return &Ringer{killing: make(chan struct{})} }
+
+// Start starts the bell of a mount.
 func (r *Ringer) Start(executable string, mount Mount, log *slog.Logger) {
 	r.executable, r.mount, r.log = executable, mount, log
 	r.restart()
@@ -39,50 +44,53 @@ func (r *Ringer) Start(executable string, mount Mount, log *slog.Logger) {
 func (r *Ringer) restart() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.executable == "" || r.killed || r.bell != nil || time.Since(r.started) < rest {
+	if r.killed || r.bell != nil || time.Since(r.started) < rest {
 		return
 	}
 	r.started = time.Now()
 	b, err := Start(r.executable, r.mount)
 	if err != nil {
-		r.log.Error("inotify will not see remote changes", "err", err)
+		r.log.Error("remote changes wait for the bell", "err", err)
 		return
 	}
 	r.bell = b
 	r.thread.Store(b.Thread())
 }
 
-// Modify collects a modification, once for each file. It is rung with Flush, or
-// when there are many.
-func (r *Ringer) Modify(ring Ring) {
-	for _, m := range r.modified {
-		if m == ring {
-			return
-		}
+// Later collects a ring that changes no names, each once. It is rung with Flush,
+// or when there are many.
+func (r *Ringer) Later(ring Ring) {
+	if slices.Contains(r.collected, ring) {
+		return
 	}
-	r.modified = append(r.modified, ring)
-	if len(r.modified) == maxBatch {
+	r.collected = append(r.collected, ring)
+	if len(r.collected) == maxBatch {
 		r.Flush()
 	}
 }
 
-// Flush rings the modifications that were collected.
+// Flush rings what was collected.
 func (r *Ringer) Flush() {
-	if len(r.modified) > 0 {
-		r.Send(r.modified...)
-		r.modified = r.modified[:0]
+	if len(r.collected) > 0 {
+		r.Send(r.collected...)
+		r.collected = r.collected[:0]
 	}
 }
 
-// Send rings, and once more if the bell had to be started again.
+// Send rings. If the bell dies meanwhile it is started and rung again, because
+// what the kernel remembers is wrong until it has rung; only Kill ends that.
 func (r *Ringer) Send(rings ...Ring) {
-	for range 2 {
+	for {
 		r.restart()
 		r.mu.Lock()
-		b := r.bell
+		b, killed := r.bell, r.killed
 		r.mu.Unlock()
-		if b == nil {
+		switch {
+		case killed:
 			return
+		case b == nil:
+			r.await()
+			continue
 		}
 		err := b.Ring(rings...)
 		if err == nil {
@@ -92,11 +100,21 @@ func (r *Ringer) Send(rings ...Ring) {
 		quiet := r.killed
 		r.bell = nil
 		r.mu.Unlock()
+		b.Stop() // its last call may still be on its way, and is recognised until it has ended
 		r.thread.Store(0)
-		b.Stop()
 		if !quiet {
 			r.log.Warn("the bell has to be started again", "err", err)
 		}
+	}
+}
+
+// await waits until another bell may be started.
+func (r *Ringer) await() {
+	wait := time.NewTimer(rest)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-r.killing:
 	}
 }
 
@@ -104,6 +122,9 @@ func (r *Ringer) Send(rings ...Ring) {
 func (r *Ringer) Kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.killed {
+		close(r.killing)
+	}
 	r.killed = true
 	if r.bell != nil {
 		r.bell.Kill()
@@ -114,13 +135,19 @@ func (r *Ringer) Kill() {
 func (r *Ringer) Stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.killed {
+		close(r.killing)
+	}
 	r.killed = true
 	if r.bell != nil {
-		r.thread.Store(0)
 		r.bell.Stop()
+		r.thread.Store(0)
 		r.bell = nil
 	}
 }
 
 // Thread returns the thread that the bell's requests come from, 0 if there is none.
 func (r *Ringer) Thread() uint32 { return r.thread.Load() }
+
+// IsRunning reports whether there is a bell.
+func (r *Ringer) IsRunning() bool { return r.Thread() != 0 }

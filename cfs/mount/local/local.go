@@ -39,6 +39,17 @@ type Place struct {
 	Name   string
 }
 
+// Places returns the names a change is about: the old one first, if it has one.
+func Places(c tree.Change) []Place {
+	_, name := layout.Split(c.Path)
+	at := Place{Parent: c.Parent, Name: name}
+	if c.Kind != tree.Renamed {
+		return []Place{at}
+	}
+	_, name = layout.Split(c.From)
+	return []Place{{Parent: c.FromParent, Name: name}, at}
+}
+
 // Kind says why a file is on this node only.
 type Kind uint8
 
