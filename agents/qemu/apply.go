@@ -194,6 +194,9 @@ func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
 	if !r.Config.Bool("keephugepages", false) {
 		err = errors.Join(err, pages.Release(r.PageKiB, r.Pages))
 	}
+	if path := cmdline.SharedMemory(vmid, r.Config); path != "" {
+		_ = os.Remove(path) // other guests that have it open keep it
+	}
 	if r.Hooked {
 		a.told(ctx, vmid, r.Config, postStop)
 	}

@@ -27,7 +27,7 @@ func TestRunningGuestTakesUSBBootOrderAndShares(t *testing.T) {
 		t.Errorf("boot order begins as %v, %v", bootindex("scsi0"), bootindex("net0"))
 	}
 
-	n.conf(append(base, "boot: order=net0", "tablet: 1", "usb3: spice", "usb13: host=1234:5678", "cpulimit: 0.5")...)
+	n.conf(append(base, "boot: order=net0", "tablet: 1", "usb3: spice", "usb13: host=1234:5678", "cpulimit: 0.5", "affinity: 0")...)
 	n.await("tablet, usb3, usb13", func() bool {
 		d := n.devices()
 		return d["tablet"] && d["usbredirdev3"] && d["usb13"]
@@ -35,6 +35,9 @@ func TestRunningGuestTakesUSBBootOrderAndShares(t *testing.T) {
 	n.settled()
 	if bootindex("scsi0") != -1.0 || bootindex("net0") != 100.0 {
 		t.Errorf("boot order is %v, %v", bootindex("scsi0"), bootindex("net0"))
+	}
+	if status, err := os.ReadFile("/proc/" + n.status("pid") + "/status"); err != nil || !strings.Contains(string(status), "Cpus_allowed_list:\t0\n") {
+		t.Errorf("affinity: 0 is not in effect, %v", err)
 	}
 	quota := ""
 	for _, file := range []string{"/sys/fs/cgroup/cpu/qemu.slice/100.scope/cpu.cfs_quota_us", "/sys/fs/cgroup/qemu.slice/100.scope/cpu.max"} {

@@ -216,6 +216,9 @@ func (b *bench) start(config cmdline.Config) (seen []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if shared := cmdline.SharedMemory(8006, config); shared != "" {
+		b.Cleanup(func() { os.Remove(shared) })
+	}
 	if err := b.prepare(command); err != nil {
 		return nil, err
 	}

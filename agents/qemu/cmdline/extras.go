@@ -179,6 +179,16 @@ func (b *builder) watchdog() error {
 	return nil
 }
 
+// SharedMemory is the file of the memory that a guest shares with others, ""
+// if it shares none.
+func SharedMemory(vmid uint32, c Config) string {
+	o, err := c.Options("ivshmem", "size")
+	if err != nil || o["size"] == "" {
+		return ""
+	}
+	return "/dev/shm/pve-shm-" + cmp.Or(o["name"], strconv.FormatUint(uint64(vmid), 10))
+}
+
 func (b *builder) ivshmem() error {
 	o, err := b.config.Options("ivshmem", "size")
 	if err != nil || o["size"] == "" {
@@ -188,11 +198,7 @@ func (b *builder) ivshmem() error {
 	if err != nil {
 		return err
 	}
-	name := o["name"]
-	if name == "" {
-		name = strconv.FormatUint(uint64(b.VMID), 10)
-	}
-	b.object(qdev.New("memory-backend-file", "id", "ivshmem0", "share", true, "mem-path", "/dev/shm/pve-shm-"+name, "size", o["size"]+"M"))
+	b.object(qdev.New("memory-backend-file", "id", "ivshmem0", "share", true, "mem-path", SharedMemory(b.VMID, b.config), "size", o["size"]+"M"))
 	b.add(qdev.New("ivshmem-plain", "id", "ivshmem0", "memdev", "ivshmem0").With(at...))
 	return nil
 }

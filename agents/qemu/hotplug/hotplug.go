@@ -14,6 +14,7 @@ import (
 
 	"etcpve/agents/qemu/cloudinit"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/pcibus"
 	"etcpve/agents/qemu/throttle"
 )
 
@@ -253,6 +254,8 @@ func (p *planner) pluggable(key string, o cmdline.Options) (reason string) {
 	switch {
 	case !p.classes["disk"]:
 		return "needs restart, hotplug does not include disk"
+	case bus == "virtio" && p.fixed(key):
+		return needsRestart + ", the first bus of an aarch64 machine is fixed"
 	case o.Bool("snapshot", false):
 		return "needs restart, snapshot is only made at start"
 	case bus == "ide" || bus == "sata":
@@ -287,6 +290,12 @@ func (p *planner) unplugDisk(key string, o cmdline.Options) {
 	}
 }
 
+// fixed reports whether a device lies where nothing comes or goes.
+func (p *planner) fixed(key string) bool {
+	at, ok := pcibus.Of(key)
+	return ok && at.Bus == 0 && p.running["arch"] == "aarch64"
+}
+
 // portOptions are the options of a NIC that concern the node's side only.
 var portOptions = []string{"bridge", "tag", "trunks", "rate", "firewall"}
 
@@ -313,6 +322,8 @@ func (p *planner) nic(key string) {
 		p.do(Port, key)
 	case !p.classes["network"]:
 		p.wait(key, "needs restart, hotplug does not include network")
+	case p.fixed(key):
+		p.wait(key, "needs restart, the first bus of an aarch64 machine is fixed")
 	case len(was) == 0:
 		p.do(PlugNIC, key)
 	case p.live.Releasing[key] && p.live.Devices[key]:
