@@ -63,9 +63,10 @@ type Timing struct {
 	Exchange  time.Duration // full states are exchanged in each
 }
 
-// LAN misses a dead node after about a second.
+// LAN misses a dead node after a second or two. Shorter times would be felt as load
+// on nodes that do nothing.
 func LAN() Timing {
-	return Timing{200 * time.Millisecond, 100 * time.Millisecond, 3, 50 * time.Millisecond, 10 * time.Second}
+	return Timing{300 * time.Millisecond, 150 * time.Millisecond, 3, 100 * time.Millisecond, 10 * time.Second}
 }
 
 // WAN allows for round trips of a few hundred milliseconds.
@@ -102,12 +103,18 @@ func Start(config Config, carrier Carrier) (*Gossip, error) {
 	c.SuspicionMult = config.Timing.Suspicion
 	c.GossipInterval, c.PushPullInterval = config.Timing.Gossip, config.Timing.Exchange
 	c.GossipToTheDeadTime = 10 * time.Second
+	c.EnableCompression = false         // each packet would cost the tables of a compressor
 	c.DeadNodeReclaimTime = time.Second // a node may come back with another address
 	c.Delegate, c.Events, c.Alive = carriage{g}, events{g}, gate{g}
 	c.Logger = log.New(logWriter{config.Log}, "", 0)
+	wire, err := newWire(config.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("gossip: listen on %s: %w", config.Listen, err)
+	}
+	c.Transport = wire
 	list, err := memberlist.Create(c)
 	if err != nil {
-		return nil, fmt.Errorf("gossip: start on %s: %w", config.Listen, err)
+		return nil, errors.Join(fmt.Errorf("gossip: start on %s: %w", config.Listen, err), wire.Shutdown())
 	}
 	g.list = list
 	return g, nil
