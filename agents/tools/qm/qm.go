@@ -35,7 +35,7 @@ const (
 // New returns the tool for a place.
 func New(p Place) *cli.Tool {
 	return &cli.Tool{Name: "qm", Summary: "manage virtual machines",
-		Commands: slices.Concat(p.power(), p.settings(), p.snapshots(), p.disks(), p.guests(), p.consoles())}
+		Commands: slices.Concat(p.power(), p.settings(), p.snapshots(), p.disks(), p.provisioning(), p.guests(), p.consoles())}
 }
 
 func vmid() []cli.Param {

@@ -241,3 +241,51 @@ func names(args []cli.Param) []string {
 	}
 	return all
 }
+
+func TestImportOVF(t *testing.T) {
+	if _, err := exec.LookPath("qemu-img"); err != nil {
+		t.Skip(err)
+	}
+	p, dir := newPlace(t), t.TempDir()
+	manifest := `<Envelope><References><File id="f" href="disk.vmdk"/></References><DiskSection><Disk diskId="d" fileRef="f" capacity="1"/></DiskSection>
+<VirtualSystem id="other box"><Item><ResourceType>20</ResourceType><InstanceID>7</InstanceID></Item>
+<Item><ResourceType>17</ResourceType><HostResource>ovf:/disk/d</HostResource><Parent>7</Parent><AddressOnParent>1</AddressOnParent></Item>
+<Item><ResourceType>4</ResourceType><VirtualQuantity>256</VirtualQuantity></Item></VirtualSystem></Envelope>`
+	if err := os.WriteFile(filepath.Join(dir, "m.ovf"), []byte(manifest), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.qm(t, "importovf 400 "+dir+"/m.ovf local"); !strings.Contains(got, "is no file") {
+		t.Errorf("%q", got)
+	}
+	if out, err := exec.Command("qemu-img", "create", "-f", "vmdk", dir+"/disk.vmdk", "4M").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := p.qm(t, "importovf 400 "+dir+"/m.ovf local --dryrun"); !strings.Contains(got, `"virtual_size" : 4194304`) || !strings.HasSuffix(got, "}\n0") {
+		t.Errorf("%q", got)
+	}
+	if got, want := p.qm(t, "importovf 400 "+dir+"/m.ovf local --format qcow2"), "sata1: importing '"+dir+"/disk.vmdk'\n0"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	got := p.qm(t, "config 400")
+	for _, line := range []string{"boot: order=sata1\n", "memory: 256\n", "name: other-box\n", "ostype: other\n", "sata1: local:400/vm-400-disk-0.qcow2,size=4M\n"} {
+		if !strings.Contains(got, line) {
+			t.Errorf("%q lacks %q", got, line)
+		}
+	}
+}
+
+func TestCloudInit(t *testing.T) {
+	p := newPlace(t)
+	conf := "ciuser: joe\nide2: local:500/vm-500-cloudinit.qcow2,media=cdrom\nipconfig0: ip=dhcp\nname: cloud\nnet0: virtio=BC:24:11:00:00:01\n[special:cloudinit]\nciuser: ann\nname: cloud\nnameserver: 1.1.1.1\n"
+	if err := os.WriteFile(filepath.Join(p.Tree, "nodes/n1/qemu-server/500.conf"), []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.qm(t, "cloudinit pending 500"), "cur ciuser: ann\nnew ciuser: joe\nnew ipconfig0: ip=dhcp\ncur name: cloud\ndel nameserver: 1.1.1.1\n0"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for kind, want := range map[string]string{"user": "user: \"joe\"", "meta": "instance-id: ", "network": "bc:24:11:00:00:01"} {
+		if got := p.qm(t, "cloudinit dump 500 "+kind); !strings.Contains(got, want) || !strings.HasSuffix(got, "\n0") {
+			t.Errorf("%s: %q lacks %q", kind, got, want)
+		}
+	}
+}

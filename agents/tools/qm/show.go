@@ -3,14 +3,12 @@ package qm
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"etcpve/agents/host"
-	"etcpve/agents/qemu"
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/format/guest"
 	"etcpve/cfs/format/schema"
@@ -140,7 +138,7 @@ func (p Place) showcmd(ctx context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	agent, err := qemu.New(qemu.Options{Tree: p.Tree, Node: p.Node, RunDir: p.RunDir, Locks: p.RunDir, Log: slog.New(slog.DiscardHandler)})
+	agent, err := p.reader()
 	if err != nil {
 		return err
 	}
