@@ -25,6 +25,7 @@ func (m *Mount) Failed() <-chan error { return m.broken }
 // OnUnmount is called by the server after the last request.
 func (m *Mount) OnUnmount() {
 	m.events.Close()
+	close(m.served)
 	m.left()
 }
 
@@ -60,14 +61,24 @@ func (m *Mount) Close() error {
 	within(savePatience, m.saves.Lock)
 	m.cancel()
 	m.queue.stop()
+	// What was unmounted from outside and is still in use (umount -l) nothing
+	// here can end, unless the kernel's control files are there.
+	on, _ := m.place.IsMounted()
 	var err error
 	select {
-	case <-m.done:
+	case <-m.served: // the number of the device may be somebody else's by now
 	default:
 		err = m.place.Detach()
 	}
-	if !within(closePatience, m.work.Wait) {
-		err = errors.Join(err, errHeld) // the end of the process will end it
+	limit := closePatience
+	if !on {
+		limit = savePatience
+	}
+	switch ended := within(limit, m.work.Wait); {
+	case !ended && !on: // the end of the process will
+		m.cfg.Log.Info("programs still use what was unmounted", "path", m.cfg.Dir)
+	case !ended:
+		err = errors.Join(err, errHeld)
 	}
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", m.cfg.Dir, err)

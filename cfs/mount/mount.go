@@ -102,6 +102,7 @@ type Mount struct {
 	cancel context.CancelFunc
 	done   chan struct{}  // closed when nothing is mounted any more
 	gone   sync.Once      // closes done
+	served chan struct{}  // closed when the connection has ended
 	broken chan error     // has room for the first panic
 	saves  sync.RWMutex   // read: a proposal is under way; write: no more are taken
 	work   sync.WaitGroup // goroutines of the mount
@@ -128,6 +129,7 @@ func New(cfg Config) (*Mount, error) {
 		events:        virtual.NewEvents(),
 		start:         cfg.Now(),
 		done:          make(chan struct{}),
+		served:        make(chan struct{}),
 		broken:        make(chan error, 1),
 		local:         origin.New(),
 		names:         virtual.NewNames(virtualIDs),

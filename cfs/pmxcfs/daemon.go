@@ -184,8 +184,9 @@ func (d *daemon) failed(err error) {
 // wait returns when there is a reason to stop, nil if it was asked for.
 func (d *daemon) wait(ctx context.Context) error {
 	var unmounted <-chan struct{}
+	var broken <-chan error
 	if d.mount != nil {
-		unmounted = d.mount.Done()
+		unmounted, broken = d.mount.Done(), d.mount.Failed()
 	}
 	select {
 	case <-ctx.Done():
@@ -196,7 +197,7 @@ func (d *daemon) wait(ctx context.Context) error {
 		return nil
 	case err := <-d.fail:
 		return err
-	case err := <-d.mount.Failed():
+	case err := <-broken:
 		return err
 	case <-d.db.Failed():
 		return d.db.Err()
