@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,7 @@ func TestANodeThatIsCutOffRefusesWithinASecond(t *testing.T) {
 
 // probe writes at a node every 10 ms and notes what that is like.
 type probe struct {
+	mu               sync.Mutex // guards the rest: several may be answered at once
 	longest          time.Duration
 	refused, unknown int
 }
@@ -90,6 +92,8 @@ func (p *probe) at(w *world, run *incarnation, until time.Duration) {
 	c := &command.Command{ID: w.deeds, Op: command.Write, Path: "f"}
 	go func() {
 		_, err := run.node.Propose(context.Background(), c)
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		p.longest = max(p.longest, w.now()-begun)
 		switch {
 		case errors.Is(err, consensus.ErrUncertain):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -198,7 +199,7 @@ type attempt struct {
 	cancel  context.CancelFunc
 	result  tree.Result
 	err     error
-	ended   bool // written by the goroutine that proposes, read between steps
+	ended   atomic.Bool // set by the goroutine that proposes
 	tries   int
 }
 
@@ -266,15 +267,17 @@ func (w *world) begin(c *client) {
 func (w *world) propose(c *client, run *incarnation) {
 	a := c.busy
 	if w.broken == readsBehind && a.deed.act == actRead {
-		a.run, a.ended, a.cancel = run, true, func() {}
+		a.run, a.cancel = run, func() {}
+		a.ended.Store(true)
 		return
 	}
 	a.tries++
 	ctx, cancel := context.WithCancel(context.Background())
-	a.run, a.cancel, a.ended = run, cancel, false
+	a.run, a.cancel = run, cancel
+	a.ended.Store(false)
 	go func() {
 		a.result, a.err = run.node.Propose(ctx, a.command)
-		a.ended = true
+		a.ended.Store(true)
 	}()
 	tries := a.tries
 	w.after(w.between(300*time.Millisecond, 4*time.Second), func() {
@@ -287,7 +290,7 @@ func (w *world) propose(c *client, run *incarnation) {
 // collect takes the results of the last step.
 func (w *world) collect() {
 	for _, c := range w.clients {
-		if a := c.busy; a != nil && a.ended {
+		if a := c.busy; a != nil && a.ended.Load() {
 			a.cancel()
 			w.conclude(c, a)
 		}
@@ -310,7 +313,7 @@ func (w *world) conclude(c *client, a *attempt) {
 		w.refused[a.command.ID] = a.deed
 	case w.random.IntN(5) > 0 && a.tries < 6:
 		w.count("proposed again")
-		a.ended = false // until the next attempt
+		a.ended.Store(false) // until the next attempt
 		w.retry(c, a)
 	default:
 		w.count("result never known")

@@ -141,7 +141,7 @@ func (w *world) gossip() {
 	go func() { bundle, _ = teller.node.Committed(ctx, known) }()
 	w.after(w.between(time.Millisecond, w.net.slow+time.Millisecond), func() {
 		run := to.run
-		if len(bundle) == 0 || run == nil || run.ended || run.state == dead || to.fresh || w.net.cut[[2]uint64{from.id, to.id}] {
+		if len(bundle) == 0 || run == nil || run.ended.Load() || run.state == dead || to.fresh || w.net.cut[[2]uint64{from.id, to.id}] {
 			return
 		}
 		go func() {

@@ -279,6 +279,8 @@ func TestSeedsThatFoundFaults(t *testing.T) {
 	}{
 		{22, "an entry was applied while the disk held the one that it replaces"},
 		{58, "an entry was applied while the disk held the one that it replaces"},
+		{1365, "a leader without quorum did not notice that it had it again"},
+		{1770, "a leader without quorum did not notice that it had it again"},
 		{384, "a lost snapshot was never sent again"},
 		{454, "a lost snapshot was never sent again"},
 	} {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -105,7 +106,7 @@ type incarnation struct {
 	out    []parcel // sent in this step
 	did    []note   // in this step
 	err    error
-	ended  bool
+	ended  atomic.Bool
 	led    bool // when it was asked to stop
 	closer func()
 
@@ -248,7 +249,7 @@ func (w *world) observe(m *member, run *incarnation) {
 		w.leaders[s.Term], w.newest = run.id, max(w.newest, s.Term)
 		w.countMembers(run, s)
 	}
-	if !run.ended {
+	if !run.ended.Load() {
 		return
 	}
 	if s := run.node.Status(); run.state == leaving && run.led && s.Leader != run.id && s.Leader != 0 {
@@ -305,7 +306,7 @@ func (w *world) post(run *incarnation, p parcel) {
 // deliver brings a message to a node, if nothing is in the way.
 func (w *world) deliver(p parcel) bool {
 	to, way := w.members[p.to], [2]uint64{p.from, p.to}
-	if to == nil || to.run == nil || to.run.state == dead || to.run.ended || to.fresh {
+	if to == nil || to.run == nil || to.run.state == dead || to.run.ended.Load() || to.fresh {
 		return false
 	}
 	if w.net.cut[way] {
@@ -369,7 +370,7 @@ func (w *world) boot(m *member) {
 			if p := recover(); p != nil {
 				run.err = fmt.Errorf("panic: %v", p)
 			}
-			run.ended = true
+			run.ended.Store(true)
 		}()
 		run.err = run.node.Run(ctx)
 	}()

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -106,6 +108,42 @@ func TestALoneVoterKeepsItsVote(t *testing.T) {
 			t.Errorf("a lone node confirms itself: %v", err)
 		}
 		g.mustSave(l, "f")
+	})
+}
+
+// TestTheLastNodeGoesOnAlone: what is left of a group becomes one of its own, and
+// every later run finds it so.
+func TestTheLastNodeGoesOnAlone(t *testing.T) {
+	inGroup(t, 3, func(g *group) {
+		last := g.others(g.leader())[0]
+		id, d := last.opt.ID, last.disk
+		g.mustSave(last, "kept")
+		for _, m := range g.others(nil) {
+			g.kill(m.opt.ID)
+		}
+		for run, alone := range []bool{true, false} {
+			node, err := New(Options{ID: id, Storage: d, Applier: d, Transport: wire{g, id}, Alone: alone})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			m := &machine{Node: node, disk: d, stop: stop, ended: make(chan error, 1)}
+			g.running.Go(func() { m.ended <- node.Run(ctx) })
+			synctest.Wait()
+			if s := m.Status(); !s.Quorate || !slices.Equal(s.Voters, []uint64{id}) {
+				t.Errorf("run %d: %+v", run, s)
+			}
+			if alone {
+				if err := m.SetMember(g.within(time.Second), m.Status(), id, Voter); err != nil {
+					t.Errorf("run %d: %v", run, err)
+				}
+			}
+			g.mustSave(m, fmt.Sprint("run", run))
+			stop()
+			if err := <-m.ended; err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }
 
