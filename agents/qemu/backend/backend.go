@@ -90,7 +90,20 @@ func Share(ctx context.Context, s cmdline.Share, log string) error {
 	if err := started.Wait(); err != nil {
 		return fmt.Errorf("setsid: %w", err)
 	}
-	return listens(ctx, s.Socket)
+	if err := listens(ctx, s.Socket); err != nil {
+		return fmt.Errorf("%w: %s", err, lastLine(log))
+	}
+	return nil
+}
+
+// lastLine is what a program said last.
+func lastLine(log string) string {
+	content, err := os.ReadFile(log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	return lines[len(lines)-1]
 }
 
 // arguments are those of the server of QEMU itself, or of its successor.
