@@ -18,6 +18,7 @@ import (
 	ha "etcpve/agents/ha/node"
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/storages"
 	"etcpve/agents/reconcile"
 	"etcpve/agents/statistics"
 	"etcpve/agents/statistics/roundrobin"
@@ -126,7 +127,8 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 	},
 	"qemu": func(p place, log *slog.Logger) (agent, error) {
 		return qemu.New(qemu.Options{
-			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM, Free: p.catalog(), Log: log,
+			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM,
+			Free: p.catalog(), Volumes: storages.Resolver{Catalog: p.catalog()}, Log: log,
 		})
 	},
 	"storage": func(p place, log *slog.Logger) (agent, error) {
