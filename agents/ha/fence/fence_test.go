@@ -40,6 +40,13 @@ func (d *device) Close() error {
 	return nil
 }
 
+// text returns what was written since the last call of kept.
+func (d *device) text() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.written.String()
+}
+
 // kept returns how often the device was kept quiet since the last call.
 func (d *device) kept() int {
 	d.mu.Lock()
@@ -98,7 +105,7 @@ func run(t *testing.T, play func(d *device, connect func() *Client)) (ending str
 		if !d.closed {
 			t.Error("device is still open")
 		}
-		ending = d.written.String()
+		ending = d.text()
 	})
 	return ending
 }
@@ -106,7 +113,7 @@ func run(t *testing.T, play func(d *device, connect func() *Client)) (ending str
 func TestWithoutClientsTheDeviceIsOff(t *testing.T) {
 	ending := run(t, func(d *device, _ func() *Client) {
 		time.Sleep(100*time.Second + time.Millisecond)
-		if text := d.written.String(); text != strings.Repeat(farewell, 100) {
+		if text := d.text(); text != strings.Repeat(farewell, 100) {
 			t.Errorf("wrote %q in 100 seconds", text)
 		}
 	})
