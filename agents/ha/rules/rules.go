@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/cfs/format/schema"
 	"etcpve/cfs/format/section"
 )
 
@@ -58,7 +59,7 @@ func parseRule(s section.Section) (r Rule, err error) {
 	for _, e := range s.Entries {
 		switch e.Key {
 		case "resources":
-			r.Services = distinct(list(e.Value))
+			r.Services = distinct(schema.SplitList(e.Value))
 		case "nodes":
 			r.Nodes, err = parseNodes(e.Value)
 		case "strict":
@@ -81,7 +82,7 @@ func parseRule(s section.Section) (r Rule, err error) {
 // parseNodes reads a list of node or node:priority.
 func parseNodes(value string) (map[string]int, error) {
 	nodes := map[string]int{}
-	for _, item := range list(value) {
+	for _, item := range schema.SplitList(value) {
 		name, text, given := strings.Cut(item, ":")
 		priority := 0
 		if given {
@@ -122,21 +123,8 @@ func distinct[T int | string](items []T) []T {
 	return slices.Compact(items)
 }
 
-// list splits a value at commas and drops empty items.
-func list(value string) (items []string) {
-	for item := range strings.SplitSeq(value, ",") {
-		if item = strings.TrimSpace(item); item != "" {
-			items = append(items, item)
-		}
-	}
-	return items
-}
-
 // truth reads a boolean as the section format knows it.
 func truth(value string) bool {
-	switch strings.ToLower(value) {
-	case "1", "on", "yes", "true":
-		return true
-	}
-	return false
+	b, _ := schema.Bool(value)
+	return b
 }

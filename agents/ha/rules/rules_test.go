@@ -122,6 +122,15 @@ func TestGroupsBecomeRules(t *testing.T) {
 	}
 }
 
+// TestListsAreReadAsTheyAreChecked reads lists in all forms that a save accepts.
+func TestListsAreReadAsTheyAreChecked(t *testing.T) {
+	all, mistakes := Parse(place("a", "vm:2, vm:1;ct:3", "n1:2; n2 n3"))
+	want := "[{a node-affinity [ct:3 vm:1 vm:2] map[n1:2 n2:0 n3:0] false false false}]"
+	if got := fmt.Sprint(all); got != want || mistakes != nil {
+		t.Errorf("%s, %v, want %s", got, mistakes, want)
+	}
+}
+
 // TestOneMistakeLeavesTheOthers parses files with one good section beside a bad one.
 func TestOneMistakeLeavesTheOthers(t *testing.T) {
 	good := place("good", "vm:1", "n1")
