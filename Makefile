@@ -48,9 +48,11 @@ check:
 golden:
 	@GO="$(GO)" contrib/golden $(GOLDEN)
 
-## bench: Go benchmarks and the mount-level table
+## bench: the table of a single node, then the benchmarks of the parts; BENCH=PACKAGES
+BENCH   ?= ./cfs/...
 bench:
-	$(GO) test $(ASROOT) -run '^$$' -bench . -benchmem -timeout 60m ./...
+	$(GO) test $(ASROOT) -run '^$$' -bench SingleNode -timeout 10m ./cfs/pmxcfs
+	$(GO) test $(ASROOT) -run '^$$' -bench . -skip SingleNode -benchmem -benchtime 200ms -timeout 60m $(BENCH)
 
 ## lab: three nodes on this machine
 lab: build

@@ -55,15 +55,22 @@ func (m *Mount) Applied(changes []tree.Change) {
 	m.queue.put(items...)
 }
 
-// Reset is told that everything may have changed: the quorum came or went, or
-// the tree was replaced as a whole. The kernel forgets what it was told.
-func (m *Mount) Reset() {
+// Reset is told that the quorum came or went: all modes are others.
+func (m *Mount) Reset() { m.renew(false) }
+
+// Replaced is told that the tree was replaced as a whole. The kernel forgets what
+// it was told of what is there now.
+func (m *Mount) Replaced() { m.renew(true) }
+
+func (m *Mount) renew(names bool) {
 	var items []news
 	var walk func(inode uint64)
 	walk = func(inode uint64) {
 		items = append(items, news{inode: inode, all: true})
 		for _, e := range m.cfg.Tree.List(inode) {
-			items = append(items, news{name: &local.Place{Parent: inode, Name: e.Name}})
+			if names {
+				items = append(items, news{name: &local.Place{Parent: inode, Name: e.Name}})
+			}
 			if e.Dir {
 				walk(e.Inode)
 			} else {

@@ -34,7 +34,7 @@ func (f *feed) anew(do func()) {
 
 func (f *feed) subscribe(m *mount.Mount) {
 	f.note(m.Applied)
-	f.anew(m.Reset)
+	f.anew(m.Replaced)
 }
 
 func (f *feed) put(changes []tree.Change) {
