@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"etcpve/agents/guest"
@@ -137,8 +138,17 @@ func (j job) freeze(ctx context.Context, vmid uint32, thaw bool) error {
 	return agentchannel.Freeze(ctx, cmdline.RunFile(j.RunDir, vmid, "qga"), thaw)
 }
 
+// snapshotName is what the section of a snapshot can be called: one with another
+// name could never be read again.
+var snapshotName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]+$`)
+
+const maxSnapshotName = 40
+
 func (j job) snapshot(ctx context.Context) error {
 	name := j.text("snapname")
+	if !snapshotName.MatchString(name) || len(name) > maxSnapshotName {
+		return fmt.Errorf("snapname: '%s' is not a name of 2 to %d letters, digits, '-' and '_' that begins with a letter", name, maxSnapshotName)
+	}
 	if name == guest.Current || name == "pending" {
 		return fmt.Errorf("unable to use snapshot name '%s' (reserved name)", name)
 	}

@@ -42,6 +42,9 @@ func TestSnapshotKeepsDiskAndMemory(t *testing.T) {
 	n.do(Rollback, 100, "snapname", "cold")
 	n.status(100, "stopped")
 	n.refuse("snapshot 'live' does not exist", Rollback, 100, "snapname", "live")
+	if _, err := n.task(Snapshot, 100, "snapname", "x"); err == nil || !strings.HasPrefix(err.Error(), "snapname: 'x' is not a name") {
+		t.Errorf("%v", err)
+	}
 	n.refuse("snapshot name 'cold' already used", Snapshot, 100, "snapname", "cold")
 }
 

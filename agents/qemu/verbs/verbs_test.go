@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,7 +21,6 @@ import (
 	"etcpve/agents/qemu/place"
 	"etcpve/agents/storage"
 	"etcpve/agents/task"
-	"etcpve/plugins/storage/dir"
 )
 
 // A node is a directory laid out like the cluster file system, with the agents
@@ -45,14 +45,7 @@ func newNode(t *testing.T) *node {
 		t.Fatal(err)
 	}
 	n := &node{T: t, images: t.TempDir()}
-	n.Place = place.Place{
-		Tree: t.TempDir(), Node: "n1", RunDir: run, Locks: filepath.Join(run, "lock"),
-		Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
-	}
-	n.Catalog = storage.Catalog{
-		Tree: n.Tree, Node: "n1", Run: host.System{}, Locks: filepath.Join(run, "storage"),
-		Plugins: map[string]storage.Plugin{"dir": dir.Plugin{Run: host.System{}}},
-	}
+	n.Place = placeOf(t.TempDir(), run, slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})))
 	for _, path := range []string{"nodes/n1/qemu-server", "nodes/n1/tasks", "power", ".status", "firewall"} {
 		n.must(os.MkdirAll(filepath.Join(n.Tree, path), 0o755))
 	}
@@ -75,28 +68,37 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// begin starts the agents.
-func (n *node) begin() {
-	n.Helper()
+// runAgents is both agents until ctx ends.
+func runAgents(ctx context.Context, p place.Place) error {
 	vms, err := qemu.New(qemu.Options{
-		Tree: n.Tree, Node: n.Node, RunDir: n.RunDir, Locks: n.Locks, NoKVM: true, BootID: "boot-1", Free: n.Catalog, Log: n.Place.Log,
+		Tree: p.Tree, Node: p.Node, RunDir: p.RunDir, Locks: p.Locks, NoKVM: true, BootID: "boot-1", Free: p.Catalog, Log: p.Log,
 	})
-	n.must(err)
-	v := Verbs{n.Place}
+	if err != nil {
+		return err
+	}
+	v := Verbs{p}
 	tasks, err := task.New(task.Options{
-		Tree: n.Tree, Node: n.Node, LogDir: filepath.Join(n.RunDir, "tasks"), Handlers: v.Handlers(), Repairs: v.Repairs(), Log: n.Place.Log,
+		Tree: p.Tree, Node: p.Node, LogDir: filepath.Join(p.RunDir, "tasks"), Handlers: v.Handlers(), Repairs: v.Repairs(), Log: p.Log,
 	})
-	n.must(err)
-	ctx, cancel := context.WithCancel(context.Background())
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 2)
 	go func() { done <- vms.Run(ctx) }()
 	go func() { done <- tasks.Run(ctx) }()
+	return errors.Join(<-done, <-done)
+}
+
+// begin starts the agents.
+func (n *node) begin() {
+	n.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- runAgents(ctx, n.Place) }()
 	n.end = func() {
 		cancel()
-		for range 2 {
-			if err := <-done; err != nil {
-				n.Error(err)
-			}
+		if err := <-done; err != nil {
+			n.Error(err)
 		}
 		n.end = nil
 	}
