@@ -61,7 +61,7 @@ func (w *world) checkConverged() {
 // guest, the limits.
 func checkTree(w *world, run *incarnation) {
 	restored, state := tree.New(), run.tree.State()
-	if err := restored.Restore(state); err != nil {
+	if _, err := restored.Restore(state); err != nil {
 		w.fail("node %d: %v", run.id, err)
 	} else if !reflect.DeepEqual(restored.State(), state) {
 		w.fail("node %d: counts of the tree are not those of its entries", run.id)

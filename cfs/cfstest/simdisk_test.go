@@ -80,7 +80,8 @@ func newMemory(disk *plates, t *tree.Tree, random *rand.Rand, broken mutation) (
 	if err != nil {
 		return nil, err
 	}
-	return m, t.Restore(state)
+	_, err = t.Restore(state)
+	return m, err
 }
 
 func (m *memory) Recovered() command.Recovered {
@@ -269,17 +270,18 @@ func (m *memory) Snapshot() (command.Snapshot, error) {
 	return s, nil
 }
 
-func (m *memory) Install(s command.Snapshot) error {
+func (m *memory) Install(s command.Snapshot) ([]tree.Change, error) {
 	if m.gone {
-		return errPower
+		return nil, errPower
 	}
 	state, err := tree.UnmarshalState(s.Tree)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := m.tree.Restore(state); err != nil {
-		return err
+	changes, err := m.tree.Restore(state)
+	if err != nil {
+		return nil, err
 	}
 	m.replace(s)
-	return nil
+	return changes, nil
 }

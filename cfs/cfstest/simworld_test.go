@@ -144,15 +144,15 @@ func (a watched) Apply(entries []command.Entry, members []byte) ([]tree.Result, 
 	return results, changes, err
 }
 
-func (a watched) Install(s command.Snapshot) error {
+func (a watched) Install(s command.Snapshot) ([]tree.Change, error) {
 	was := a.run.tree.Index()
-	err := a.engine.Install(s)
+	changes, err := a.engine.Install(s)
 	if err == nil && was > 0 {
 		a.run.w.count("tree sent to a node that was far behind")
 	} else if err == nil {
 		a.run.w.count("tree sent to a new node")
 	}
-	return err
+	return changes, err
 }
 
 // simEvent is something that will happen.

@@ -76,8 +76,9 @@ type Applier interface {
 	// Bootstrap makes the present state the beginning of a new group.
 	Bootstrap(members []byte) error
 	Snapshot() (command.Snapshot, error)
-	// Install replaces the state. It is durable before Install returns.
-	Install(command.Snapshot) error
+	// Install replaces the state and returns how the tree differs from the one
+	// that was. It is durable before Install returns.
+	Install(command.Snapshot) ([]tree.Change, error)
 }
 
 // Transport carries messages to other members. Send must not block; what cannot
@@ -103,10 +104,11 @@ type Options struct {
 	Alone bool
 	// Ticks replaces the clock: one value every TickEvery.
 	Ticks <-chan time.Time
-	// Changes is told what was applied, in order, from the goroutine that
-	// applies: it must not block.
+	// Changes is told what was applied, in order, and what a snapshot changed,
+	// from the goroutine that applies: it must not block.
 	Changes func([]tree.Change)
-	// Replaced is told that the whole tree was replaced by a snapshot.
+	// Replaced is told that the whole tree was replaced by a snapshot, after
+	// Changes.
 	Replaced func()
 }
 

@@ -127,12 +127,12 @@ func (d *disk) Snapshot() (command.Snapshot, error) {
 	return command.Snapshot{Index: d.tree.Index(), Term: d.term, Members: d.members, Tree: d.tree.State().Marshal()}, d.fails
 }
 
-func (d *disk) Install(s command.Snapshot) error {
+func (d *disk) Install(s command.Snapshot) ([]tree.Change, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	state, err := tree.UnmarshalState(s.Tree)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d.base, d.log, d.members, d.term = command.Snapshot{Index: s.Index, Term: s.Term}, nil, s.Members, s.Term
 	d.hard.Term, d.hard.Commit = max(d.hard.Term, s.Term), s.Index

@@ -253,13 +253,17 @@ func (n *Node) save(rd raft.Ready) error {
 func (n *Node) install(s *raftpb.Snapshot) error {
 	meta := s.GetMetadata()
 	n.members = meta.GetConfState()
-	if err := n.opt.Applier.Install(command.Snapshot{
+	changes, err := n.opt.Applier.Install(command.Snapshot{
 		Index: meta.GetIndex(), Term: meta.GetTerm(), Members: encodeMembers(n.members), Tree: s.GetData(),
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	n.saved = meta.GetIndex()
 	n.window.reset(n.opt.Storage.Recovered())
+	if n.opt.Changes != nil && len(changes) > 0 {
+		n.opt.Changes(changes)
+	}
 	if n.opt.Replaced != nil {
 		n.opt.Replaced()
 	}

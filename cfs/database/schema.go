@@ -89,7 +89,8 @@ func (d *Database) load() error {
 		}
 	}
 	state.Index = d.applied.index
-	return d.tree.Restore(state)
+	_, err = d.tree.Restore(state)
+	return err
 }
 
 // disown notes that another daemon has changed the tree's rows since: the log no

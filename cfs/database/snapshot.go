@@ -12,7 +12,8 @@ import (
 // state at its base. Whoever joins later gets it as a snapshot.
 func (d *Database) Bootstrap(members []byte) error {
 	index := d.Recovered().Applied + 1
-	return d.replace(command.Snapshot{Index: index, Term: 1, Members: members}, false)
+	_, err := d.replace(command.Snapshot{Index: index, Term: 1, Members: members}, false)
+	return err
 }
 
 // Snapshot returns the applied state.
@@ -25,19 +26,20 @@ func (d *Database) Snapshot() (command.Snapshot, error) {
 	return command.Snapshot{Index: d.applied.index, Term: d.applied.term, Members: d.applied.members, Tree: d.tree.State().Marshal()}, nil
 }
 
-// Install replaces tree and log by a snapshot that another node has sent.
-func (d *Database) Install(s command.Snapshot) error { return d.replace(s, true) }
+// Install replaces tree and log by a snapshot that another node has sent. It
+// returns the changes of the tree.
+func (d *Database) Install(s command.Snapshot) ([]tree.Change, error) { return d.replace(s, true) }
 
 // replace makes s the state at the base of an empty log. The history stays.
-func (d *Database) replace(s command.Snapshot, tree bool) error {
+func (d *Database) replace(s command.Snapshot, whole bool) (changes []tree.Change, err error) {
 	if err := d.Flush(context.Background()); err != nil {
-		return err
+		return nil, err
 	}
 	d.flushing.Lock()
 	defer d.flushing.Unlock()
-	if tree {
-		if err := d.replaceTree(s); err != nil {
-			return d.fail("install a snapshot", err)
+	if whole {
+		if changes, err = d.replaceTree(s); err != nil {
+			return nil, d.fail("install a snapshot", err)
 		}
 	}
 	d.writing.Lock()
@@ -48,14 +50,14 @@ func (d *Database) replace(s command.Snapshot, tree bool) error {
 	hard.Term, hard.Commit = max(hard.Term, s.Term), s.Index
 	b := batch{applied: applied{s.Index, s.Term, s.Members}, version: d.tree.Version()}
 	b.root, _ = d.tree.Get(0)
-	err := d.w.transaction(func() error {
+	err = d.w.transaction(func() error {
 		if err := d.setBase(s.Index, s.Term); err != nil {
 			return err
 		}
 		if err := d.setMeta(metaTerm, hard.Term); err != nil {
 			return err
 		}
-		if tree {
+		if whole {
 			if err := d.rewrite(); err != nil {
 				return err
 			}
@@ -63,28 +65,29 @@ func (d *Database) replace(s command.Snapshot, tree bool) error {
 		return d.writeApplied(b)
 	})
 	if err != nil {
-		return d.fail("replace the log", err)
+		return nil, d.fail("replace the log", err)
 	}
 	x := d.tree.Begin()
 	x.Skip(s.Index)
 	x.Publish()
 	d.hard, d.applied = hard, b.applied
 	d.logged.base, d.logged.baseTerm, d.logged.last = s.Index, s.Term, s.Index
-	return nil
+	return changes, nil
 }
 
-func (d *Database) replaceTree(s command.Snapshot) error {
+func (d *Database) replaceTree(s command.Snapshot) ([]tree.Change, error) {
 	state, err := tree.UnmarshalState(s.Tree)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := d.tree.Restore(state); err != nil {
-		return fmt.Errorf("snapshot at %d: %w", s.Index, err)
+	changes, err := d.tree.Restore(state)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot at %d: %w", s.Index, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.content = map[uint64]int64{}
-	return nil
+	return changes, nil
 }
 
 // rewrite stores the whole tree anew. Entries of the log that the snapshot

@@ -147,7 +147,7 @@ func check(t *testing.T, seed uint64, tr *Tree, want plain) {
 		t.Fatalf("seed %d: usage %d and %d, want %d and %d", seed, used, n, size, len(want))
 	}
 	restored := New()
-	if err := restored.Restore(tr.State()); err != nil {
+	if _, err := restored.Restore(tr.State()); err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
 	if !reflect.DeepEqual(restored.State(), tr.State()) {

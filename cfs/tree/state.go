@@ -34,7 +34,8 @@ func (t *Tree) State() State {
 
 // Restore replaces the whole tree by s. On error the tree stays as it was. Two
 // configurations of one guest are an error, because no rule says which is right.
-func (t *Tree) Restore(s State) error {
+// It returns the changes that lead from the tree that was to the one that is.
+func (t *Tree) Restore(s State) ([]Change, error) {
 	fresh := New()
 	root := Entry{Dir: true, Mtime: s.Root.Mtime, Writer: s.Root.Writer, Version: s.Root.Version}
 	fresh.entries = make(map[uint64]*Entry, len(s.Entries)+1)
@@ -42,17 +43,18 @@ func (t *Tree) Restore(s State) error {
 	fresh.version, fresh.index = s.Version, s.Index
 	for i := range s.Entries {
 		if err := fresh.add(s.Entries[i]); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := fresh.connect(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := fresh.recent.restore(s.Recent); err != nil {
-		return err
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	changes := difference(t, fresh)
 	// Counters and list versions only ever rise, or readers would miss the change.
 	fresh.guests.version += t.guests.version
 	fresh.counters = t.counters
@@ -63,7 +65,7 @@ func (t *Tree) Restore(s State) error {
 	}
 	t.entries, t.children, t.guests, t.counters = fresh.entries, fresh.children, fresh.guests, fresh.counters
 	t.recent, t.version, t.index, t.bytes = fresh.recent, fresh.version, fresh.index, fresh.bytes
-	return nil
+	return changes, nil
 }
 
 // add enters an entry without looking at its surroundings.

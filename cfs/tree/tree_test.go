@@ -300,7 +300,7 @@ func TestRepeatedCommandsCountOnce(t *testing.T) {
 		t.Errorf("%+v, then %+v", first, again)
 	}
 	restored := New()
-	if err := restored.Restore(s.tree.State()); err != nil {
+	if _, err := restored.Restore(s.tree.State()); err != nil {
 		t.Fatal(err)
 	}
 	if r, _ := restored.Begin().Apply(99, c); r != first {
@@ -352,7 +352,7 @@ func TestStateSurvivesEncoding(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := New()
-	if err := restored.Restore(got); err != nil {
+	if _, err := restored.Restore(got); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(restored.State().Marshal(), want.Marshal()) {
@@ -378,7 +378,7 @@ func TestRestoreRefusesWhatNoTreeCanBe(t *testing.T) {
 	} {
 		s := newScript(t)
 		s.must("write kept")
-		if err := s.tree.Restore(State{Entries: entries}); err == nil {
+		if _, err := s.tree.Restore(State{Entries: entries}); err == nil {
 			t.Errorf("%s: restored", name)
 		}
 		if _, ok := s.tree.Lookup("kept"); !ok {
@@ -392,7 +392,7 @@ func FuzzUnmarshalState(f *testing.F) {
 	f.Add(State{Entries: []Entry{{Inode: 1, Name: "a", Data: []byte("x")}}, Recent: []Remembered{{ID: 5}}}.Marshal())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := UnmarshalState(b); err == nil {
-			_ = New().Restore(s)
+			_, _ = New().Restore(s)
 		}
 	})
 }
