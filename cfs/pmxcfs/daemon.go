@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"etcpve/cfs/cluster"
+	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/database"
 	"etcpve/cfs/layout"
@@ -124,7 +125,7 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	if err := d.startCluster(ctx); err != nil {
 		return err
 	}
-	d.awaitQuorum(ctx)
+	d.catchUp(ctx)
 	if d.o.alone {
 		if err := d.survive(ctx, id); err != nil {
 			return err
@@ -230,16 +231,22 @@ func (d *daemon) stop(cancel context.CancelFunc) (err error) {
 // quorumEvery is how often the daemon looks whether the quorum came or went.
 const quorumEvery = 250 * time.Millisecond
 
-func (d *daemon) awaitQuorum(ctx context.Context) {
-	deadline := time.NewTimer(quorumPatience)
-	defer deadline.Stop()
+// catchUp waits until this node has applied whatever was acknowledged before
+// it came back, or for so long that it shows what it has instead. Its log may be
+// ahead of its tree, and what of it was agreed on is known only once a leader has
+// carried out something new; so that is what is asked for.
+func (d *daemon) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, quorumPatience)
+	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for !d.node.Quorate() {
+	for {
+		_, err := d.node.Propose(ctx, &command.Command{Op: command.Noop, Node: d.o.node, Time: time.Now().Unix()})
+		if err == nil || !errors.Is(err, consensus.ErrNoQuorum) {
+			return
+		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-deadline.C:
 			return
 		case <-tick.C:
 		}
