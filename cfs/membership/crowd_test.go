@@ -70,7 +70,7 @@ func crowd(t *testing.T, size int) (nodes []*Gossip, witnesses []*witness) {
 // TestNewsReachesACrowd measures how long news of one node takes to reach 50 and 200.
 func TestNewsReachesACrowd(t *testing.T) {
 	if os.Getenv("CROWD") == "" {
-		t.Skip("measures for a minute of a processor: set CROWD=1")
+		t.Skip("long mode: measures for a minute of a processor with CROWD=1")
 	}
 	for _, size := range []int{3, 50, 200} {
 		synctest.Test(t, func(t *testing.T) {
