@@ -101,6 +101,34 @@ func TestAgentKilledWhileItStartsAGuestLeavesItToTheNext(t *testing.T) {
 	}
 }
 
+// TestGuestThatComesUpSlowlyIsWaitedFor has a QEMU that an agent before began,
+// and that takes its time to write its pid file.
+func TestGuestThatComesUpSlowlyIsWaitedFor(t *testing.T) {
+	n := newNode(t)
+	n.conf(append(small, "scsi0: "+n.image("vm-100-disk-0.raw"))...)
+	n.power(Paused)
+	agent, err := New(n.options())
+	n.must(err)
+	defer agent.Close()
+	command, err := agent.Command(t.Context(), 100, "")
+	n.must(err)
+	d, err := agent.Desired(t.Context(), "100")
+	n.must(err)
+	n.must(agent.save(100, Record{Config: d.Config, Accel: "tcg"}))
+	// A script under the name of QEMU, with its arguments, becomes it later.
+	slow := filepath.Join(t.TempDir(), "qemu-system-slow")
+	n.must(os.WriteFile(slow, []byte("#!/bin/sh\nsleep 1\nexec qemu-system-x86_64 \"$@\"\n"), 0o755))
+	cmd := exec.Command(slow, append(command.Args, "-S", "-daemonize", "-D", filepath.Join(n.run, "100.log"))...)
+	n.must(cmd.Start())
+	n.begin()
+	n.awaitStatus("guest", "paused")
+	n.must(cmd.Wait())
+	if got := n.guests(); got != 1 {
+		t.Errorf("%d QEMUs run", got)
+	}
+	n.settled()
+}
+
 func TestAgentKilledWhileItPlugsLeavesItToTheNext(t *testing.T) {
 	if agentHere(t) {
 		return

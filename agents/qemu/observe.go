@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"etcpve/agents/host"
+	"etcpve/agents/qemu/begun"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
 	"etcpve/agents/qemu/plug"
@@ -87,7 +88,12 @@ func (a *Agent) Observe(ctx context.Context, key string) (s State, err error) {
 	}
 	if s.Record.Process.PID == 0 {
 		// An agent ended between the start of QEMU and its own next step.
-		if p, ok := a.byPIDFile(vmid); ok {
+		written := func() (host.Process, bool) { return a.byPIDFile(vmid) }
+		p, ok, err := begun.Wait(ctx, cmdline.RunFile(a.RunDir, vmid, "pid"), written)
+		if err != nil {
+			return s, fmt.Errorf("vm %d: %w", vmid, err)
+		}
+		if ok {
 			s.Record.Process = p
 			if err := a.save(vmid, s.Record); err != nil {
 				return s, err
