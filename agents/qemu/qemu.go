@@ -256,6 +256,6 @@ var _ reconcile.Agent[Desired, State, Action] = (*Agent)(nil)
 // changes is the part of the plan that concerns the hardware.
 func changes(d Desired, o State) ([]hotplug.Action, []hotplug.Pending) {
 	return hotplug.Plan(o.Record.Config, d.Config, hotplug.Live{
-		Devices: o.Devices, Releasing: o.Releasing, Balloon: o.Record.Balloon,
+		Devices: o.Devices, Releasing: o.Releasing, Balloon: o.Record.Balloon, Moving: o.Record.Moving,
 	})
 }

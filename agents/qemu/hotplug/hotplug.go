@@ -84,6 +84,7 @@ type Live struct {
 	Devices   map[string]bool // identifiers of the devices it has
 	Releasing map[string]bool // keys whose device the guest was asked to give up
 	Balloon   int             // MiB asked for last, 0 if the size never changed
+	Moving    []string        // keys of disks whose volume a task exchanges
 }
 
 const needsRestart = "needs restart"
@@ -106,7 +107,11 @@ func Plan(running, desired cmdline.Config, live Live) (actions []Action, pending
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if running[key] != desired[key] {
+		switch {
+		case running[key] == desired[key]:
+		case slices.Contains(live.Moving, key):
+			p.wait(key, "a task exchanges its volume")
+		default:
 			p.key(key)
 		}
 	}

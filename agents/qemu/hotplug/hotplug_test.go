@@ -60,6 +60,8 @@ func TestPlan(t *testing.T) {
 		{name: "balloon gone", running: with("balloon: 256"), desired: with(), live: Live{Balloon: 256}, want: []string{"drop balloon", "set balloon to 512 MiB"}},
 		{name: "balloon off", running: with(), desired: with("balloon: 0"), want: []string{"balloon: needs restart"}},
 		{name: "cores", running: with(), desired: with("cores: 2"), want: []string{"cores: needs restart"}},
+		{name: "disk on the move", running: with("scsi1: local:a"), desired: with("scsi1: other:a"), live: Live{Moving: []string{"scsi1"}},
+			want: []string{"scsi1: a task exchanges its volume"}},
 		{name: "name", running: with(), desired: with("name: web"), want: []string{"take over name: web"}},
 		{name: "more cpus", running: config("cores: 4", "vcpus: 2", "hotplug: cpu"), desired: config("cores: 4", "vcpus: 3", "hotplug: cpu"),
 			live: Live{Devices: map[string]bool{"cpu2": true}}, want: []string{"set number of CPUs to 3"}},

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -215,17 +216,46 @@ func (p Place) Record(vmid uint32) (r qemu.Record, ok bool, err error) {
 // that the agent does not change it once more. The caller holds the lock, as
 // the last step of EditWith does.
 func (p Place) Adopt(vmid uint32, values map[string]string) error {
+	return p.note(vmid, func(r *qemu.Record) {
+		for key, value := range values {
+			if value == "" {
+				delete(r.Config, key)
+			} else {
+				r.Config[key] = value
+			}
+			r.Moving = without(r.Moving, key)
+		}
+	})
+}
+
+// Hold keeps the agent from changing a disk of a running VM until Adopt or
+// Release, also when the task that asks for it dies meanwhile: until its repair
+// has looked, nobody knows which volume QEMU uses. The caller holds the lock.
+func (p Place) Hold(vmid uint32, key string) error {
+	return p.note(vmid, func(r *qemu.Record) { r.Moving = append(without(r.Moving, key), key) })
+}
+
+// Release takes a Hold back.
+func (p Place) Release(ctx context.Context, vmid uint32, key string) error {
+	unlock, err := p.lock(ctx, vmid)
+	if err != nil {
+		return fmt.Errorf("vm %d: %w", vmid, err)
+	}
+	defer unlock()
+	return p.note(vmid, func(r *qemu.Record) { r.Moving = without(r.Moving, key) })
+}
+
+func without(keys []string, key string) []string {
+	return slices.DeleteFunc(keys, func(k string) bool { return k == key })
+}
+
+// note changes what is remembered of a VM, if anything is.
+func (p Place) note(vmid uint32, change func(*qemu.Record)) error {
 	r, ok, err := p.Record(vmid)
 	if err != nil || !ok {
 		return err
 	}
-	for key, value := range values {
-		if value == "" {
-			delete(r.Config, key)
-		} else {
-			r.Config[key] = value
-		}
-	}
+	change(&r)
 	content, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err

@@ -201,7 +201,7 @@ func (j job) move(ctx context.Context) error {
 	}
 	if err != nil {
 		after := context.WithoutCancel(ctx)
-		return errors.Join(fmt.Errorf("storage migration failed: %w", err), j.cancelJobs(after, j.vmid), j.discard(after))
+		return errors.Join(fmt.Errorf("storage migration failed: %w", err), j.cancelJobs(after, j.vmid), j.discard(after), j.Release(after, j.vmid, v.Key))
 	}
 	return j.leave(ctx, v.Volume)
 }
@@ -255,9 +255,12 @@ func (j job) moveTo(ctx context.Context, v config.Volume, source storage.Blockde
 		key, value, err := switchOver(c)
 		if err == nil {
 			c.Main.Set(key, value)
-			err = j.pivot(ctx, v.Key)
+			err = j.Hold(j.vmid, v.Key)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return j.pivot(ctx, v.Key)
 	}, func() error { return j.Adopt(j.vmid, map[string]string{v.Key: moved.String()}) })
 }
 
@@ -371,7 +374,7 @@ func (j job) repairMove(ctx context.Context) error {
 			return j.catchUp(ctx, key, made[0])
 		}
 	}
-	return errors.Join(j.cancelJobs(ctx, j.vmid), j.discard(ctx))
+	return errors.Join(j.cancelJobs(ctx, j.vmid), j.discard(ctx), j.Release(ctx, j.vmid, key))
 }
 
 // pivoted reports whether a running QEMU uses the copy already.
@@ -383,23 +386,35 @@ func (j job) pivoted(ctx context.Context, key, made string) (bool, error) {
 	if err != nil {
 		return false, nil
 	}
-	var blocks []struct {
-		QDev     string `json:"qdev"`
-		Inserted struct {
-			File string `json:"file"`
-		} `json:"inserted"`
-	}
+	var blocks []blockInfo
 	if err := j.Command(ctx, j.vmid, "query-block", nil, &blocks); err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(blocks, func(b struct {
-		QDev     string `json:"qdev"`
-		Inserted struct {
-			File string `json:"file"`
-		} `json:"inserted"`
-	}) bool {
-		return b.Inserted.File == path && strings.Contains("/"+b.QDev+"/", "/"+key+"/")
+	return slices.ContainsFunc(blocks, func(b blockInfo) bool {
+		return b.Inserted.Image.file() == path && strings.Contains("/"+b.QDev+"/", "/"+key+"/")
 	}), nil
+}
+
+// blockInfo is what QEMU says of a disk.
+type blockInfo struct {
+	QDev     string `json:"qdev"`
+	Inserted struct {
+		Image imageInfo `json:"image"`
+	} `json:"inserted"`
+}
+
+type imageInfo struct {
+	Filename string     `json:"filename"`
+	Below    *imageInfo `json:"backing-image"`
+}
+
+// file is the name of the image: of what only passes data on, as a throttle does,
+// QEMU gives a description in JSON, and names what lies below.
+func (i imageInfo) file() string {
+	for strings.HasPrefix(i.Filename, "json:") && i.Below != nil {
+		i = *i.Below
+	}
+	return i.Filename
 }
 
 // catchUp makes the configuration name the copy that QEMU uses.

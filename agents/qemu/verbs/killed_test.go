@@ -95,9 +95,10 @@ func (n *node) drop(kind string, vmid uint32, params ...string) {
 	n.must(os.WriteFile(filepath.Join(n.Tree, task.Dir("n1"), "wish"), []byte(r.String()), 0o640))
 }
 
-// claimed returns the file of the newest claimed task of a type.
+// claimed returns the file of the newest claimed task of a type. An agent that
+// was killed while it wrote leaves a draft with a longer name.
 func (n *node) claimed(kind string) string {
-	found, _ := filepath.Glob(filepath.Join(n.Tree, task.Dir("n1"), "UPID:*:"+kind+":*")) // the pattern is well formed
+	found, _ := filepath.Glob(filepath.Join(n.Tree, task.Dir("n1"), "UPID:*:"+kind+":*@pam:")) // the pattern is well formed
 	if len(found) == 0 {
 		return ""
 	}
