@@ -25,7 +25,7 @@ type backup struct {
 func (j job) tag() string {
 	sum := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(j.params)) {
-		if key != madeKey {
+		if key != madeKey && key != makingKey {
 			fmt.Fprintf(sum, "%s=%s\n", key, j.params[key])
 		}
 	}

@@ -29,7 +29,13 @@ const (
 var newVolume = regexp.MustCompile(`^([a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]):(\d+(?:\.\d+)?)$`)
 
 // madeKey is where a task notes the volumes it made, as its repair has to know.
-const madeKey = "made"
+// makingKey is where it notes, before it makes one, the storage, the VMID and the
+// volumes that are there already; nothing while it makes none.
+const (
+	madeKey   = "made"
+	makingKey = "making"
+	nothing   = "-"
+)
 
 // A wish is a drive as it was asked for.
 type wish struct {
@@ -158,11 +164,55 @@ func (w *wish) place(made string, bytes int64) {
 
 // alloc makes a volume and notes it in the file of the task.
 func (j job) alloc(ctx context.Context, storageID string, r storage.Request) (string, error) {
+	before, err := j.ownedOn(ctx, storageID, r.VMID)
+	if err == nil {
+		err = j.keep(makingKey, fmt.Sprintf("%s %d %s", storageID, r.VMID, strings.Join(before, " ")))
+	}
+	if err != nil {
+		return "", err
+	}
 	made, err := j.Catalog.Alloc(ctx, storageID, r)
 	if err != nil {
 		return "", err
 	}
-	return made.String(), j.note(made.String())
+	return made.String(), errors.Join(j.note(made.String()), j.keep(makingKey, nothing))
+}
+
+// ownedOn lists the volumes of a VM on one storage.
+func (j job) ownedOn(ctx context.Context, storageID string, vmid uint32) (names []string, err error) {
+	all, err := j.Catalog.List(ctx, storageID, storage.Images, vmid)
+	for _, i := range all {
+		names = append(names, storageID+":"+i.Name)
+	}
+	return names, err
+}
+
+// keep sets a parameter here and in the file of the task.
+func (j job) keep(key, value string) error {
+	j.params[key] = value
+	return j.log.Keep(key, value)
+}
+
+// reclaim notes the volume that was being made when the task was killed: the
+// only one that was not there before.
+func (j job) reclaim(ctx context.Context) error {
+	was := strings.Fields(j.params[makingKey])
+	if len(was) < 2 {
+		return nil
+	}
+	vmid, ok := layout.ParseVMID(was[1])
+	if !ok {
+		return nil
+	}
+	now, err := j.ownedOn(ctx, was[0], vmid)
+	if err != nil {
+		return err
+	}
+	now = slices.DeleteFunc(now, func(volume string) bool { return slices.Contains(was[2:], volume) })
+	if len(now) == 1 {
+		err = j.note(now[0])
+	}
+	return errors.Join(err, j.keep(makingKey, nothing))
 }
 
 // note records a volume as this task's.
@@ -171,12 +221,14 @@ func (j job) note(volume string) error {
 	if !slices.Contains(all, volume) {
 		all = append(all, volume)
 	}
-	j.params[madeKey] = strings.Join(all, " ")
-	return j.log.Keep(madeKey, j.params[madeKey])
+	return j.keep(madeKey, strings.Join(all, " "))
 }
 
 // discard removes the volumes this task made which no configuration names.
 func (j job) discard(ctx context.Context) (failures error) {
+	if err := j.reclaim(ctx); err != nil {
+		return err
+	}
 	for _, volume := range strings.Fields(j.params[madeKey]) {
 		named, err := j.named(volume)
 		if err != nil || named {
