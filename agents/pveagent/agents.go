@@ -19,6 +19,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/storages"
+	"etcpve/agents/qemu/wishes"
 	"etcpve/agents/reconcile"
 	"etcpve/agents/statistics"
 	"etcpve/agents/statistics/roundrobin"
@@ -138,6 +139,9 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 		return statistics.New(statistics.Options{Tree: p.Tree, Node: p.Node, Storages: p.catalog(), Files: p.roundRobin(), Log: log}), nil
 	},
 	"task": newTasks,
+	"wishes": func(p place, log *slog.Logger) (agent, error) {
+		return &wishes.Agent{Tree: p.Tree, Node: p.Node, Log: log}, nil
+	},
 }
 
 func newFlags(p *place) *flag.FlagSet {

@@ -107,8 +107,9 @@ func planEnd(d Desired, s State, step func(Step, string)) {
 // planStopped is for a VM that does not run.
 func planStopped(d Desired, s State, step func(Step, string)) {
 	crashed := s.Record.Crash != ""
+	_, unmade := hotplug.Unmade(d.Config)
 	switch {
-	case d.Text != nil && wanted(d.Power) && mayStart(d.Config) && !(crashed && s.Record.Mark == d.Mark):
+	case d.Text != nil && wanted(d.Power) && !unmade && mayStart(d.Config) && !(crashed && s.Record.Mark == d.Mark):
 		step(Start, "")
 	case s.Known && !(crashed && wanted(d.Power)):
 		step(Reap, "")
@@ -124,6 +125,9 @@ func pendingOf(d Desired, s State) []hotplug.Pending {
 		return []hotplug.Pending{{Key: "power", Reason: "the guest crashed; write power or configuration to start it again"}}
 	case !mayStart(d.Config):
 		return []hotplug.Pending{{Key: "power", Reason: "VM is locked (" + d.Config["lock"] + ")"}}
+	}
+	if unmade, ok := hotplug.Unmade(d.Config); ok {
+		return []hotplug.Pending{unmade}
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ import (
 // File is the file that defines storages, relative to the tree.
 const File = "storage.cfg"
 
-// localPath is where the storage "local" keeps its files. Every node has one,
-// whether or not storage.cfg names it.
+// localPath is where the storage "local" keeps its files. Every node has one for
+// all that a directory can hold, whether or not storage.cfg names it.
 const localPath = "/var/lib/vz"
 
 // A Config is one storage as storage.cfg defines it.
@@ -44,7 +44,7 @@ func ParseConfigs(content string) (all []*Config, warnings []string) {
 	}
 	if !slices.ContainsFunc(all, func(c *Config) bool { return c.ID == "local" }) {
 		all = append([]*Config{{ID: "local", Type: "dir", Values: map[string]string{
-			"path": localPath, "content": "backup,import,iso,vztmpl",
+			"path": localPath, "content": "backup,images,import,iso,rootdir,snippets,vztmpl", "prune-backups": "keep-all=1",
 		}}}, all...)
 	}
 	return all, parsed.Warnings

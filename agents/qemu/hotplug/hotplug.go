@@ -16,6 +16,7 @@ import (
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/pcibus"
 	"etcpve/agents/qemu/throttle"
+	"etcpve/cfs/format/guest"
 )
 
 // A Verb is a kind of change.
@@ -215,7 +216,10 @@ func (p *planner) drive(key string) {
 	if err1 != nil || err2 != nil {
 		return // the command line says what is wrong with it
 	}
+	_, gib, unmade := guest.NewVolume(is["file"])
 	switch {
+	case unmade:
+		p.wait(key, "a volume of %s GiB is to be made for it", gib)
 	case len(was) == 0:
 		p.plugDisk(key, is)
 	case len(is) == 0:
@@ -336,4 +340,18 @@ func (p *planner) nic(key string) {
 	default:
 		p.actions = append(p.actions, Action{Do: UnplugNIC, Key: key})
 	}
+}
+
+// Unmade returns a drive whose volume is yet to be made, and why it waits.
+func Unmade(c cmdline.Config) (p Pending, ok bool) {
+	for _, key := range slices.Sorted(maps.Keys(c)) {
+		volume, _, _ := strings.Cut(strings.TrimPrefix(c[key], "file="), ",")
+		if _, _, drive := cmdline.DriveBus(key); !drive {
+			continue
+		}
+		if _, gib, unmade := guest.NewVolume(volume); unmade {
+			return Pending{key, "a volume of " + gib + " GiB is to be made for it"}, true
+		}
+	}
+	return p, false
 }

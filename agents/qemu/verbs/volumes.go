@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +23,6 @@ const (
 	efiVars4m     = int64(528) << 10
 	efiVars2m     = int64(128) << 10
 )
-
-// newVolume is how a setting asks for a volume: STORAGE:SIZE in GiB.
-var newVolume = regexp.MustCompile(`^([a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]):(\d+(?:\.\d+)?)$`)
 
 // madeKey is where a task notes the volumes it made, as its repair has to know.
 // makingKey is where it notes, before it makes one, the storage, the VMID and the
@@ -65,16 +61,25 @@ func parseWish(key, value string) (w wish, err error) {
 }
 
 // Wants reports whether a configuration asks for volumes that are yet to be made.
-func Wants(s *config.Section) bool {
+func Wants(s *config.Section) bool { return len(Wishes(s)) > 0 }
+
+// Wishes are the settings that ask for volumes which are yet to be made.
+func Wishes(s *config.Section) map[string]string {
+	wishes := map[string]string{}
 	for _, key := range s.Keys() {
 		if !config.IsVolume(layout.QEMU, key) {
 			continue
 		}
-		if w, err := parseWish(key, s.Get(key)); err == nil && (w.from != "" || newVolume.MatchString(w.Volume.Volume) || w.asksCloudInit()) {
-			return true
+		if w, err := parseWish(key, s.Get(key)); err == nil && (w.from != "" || w.isNew() || w.asksCloudInit()) {
+			wishes[key] = s.Get(key)
 		}
 	}
-	return false
+	return wishes
+}
+
+func (w wish) isNew() bool {
+	_, _, ok := config.NewVolume(w.Volume.Volume)
+	return ok
 }
 
 func (w wish) asksCloudInit() bool { return strings.HasSuffix(w.Volume.Volume, ":cloudinit") }
@@ -100,18 +105,18 @@ func (j job) fill(ctx context.Context, vmid uint32, s *config.Section, keys []st
 
 func (j job) fillOne(ctx context.Context, vmid uint32, w *wish) error {
 	id := w.Volume.Volume
-	m := newVolume.FindStringSubmatch(id)
+	storageID, size, isNew := config.NewVolume(id)
 	switch {
-	case w.from != "" && m == nil:
+	case w.from != "" && !isNew:
 		return errors.New("'import-from' requires special syntax - use <storage ID>:0,import-from=<source>")
 	case w.from != "":
-		return j.fillFrom(ctx, vmid, w, m[1])
-	case m != nil:
-		gib, err := strconv.ParseFloat(m[2], 64)
+		return j.fillFrom(ctx, vmid, w, storageID)
+	case isNew:
+		gib, err := strconv.ParseFloat(size, 64)
 		if err != nil {
 			return err
 		}
-		return j.allocate(ctx, vmid, w, m[1], int64(gib*(1<<20))<<10) // in whole KiB
+		return j.allocate(ctx, vmid, w, storageID, int64(gib*(1<<20))<<10) // in whole KiB
 	case w.asksCloudInit():
 		storageID, _, _ := strings.Cut(id, ":")
 		return j.allocateCloudInit(ctx, vmid, w, storageID)

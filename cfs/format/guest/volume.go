@@ -151,6 +151,18 @@ func (v Volume) String() string {
 // IsCDROM reports whether the drive is a CD-ROM drive.
 func (v Volume) IsCDROM() bool { return v.Options["media"] == "cdrom" }
 
+var newForm = regexp.MustCompile(`^([a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]):(\d+(?:\.\d+)?)$`)
+
+// NewVolume reads a volume ID that asks for a volume which is yet to be made:
+// STORAGE:SIZE, in GiB.
+func NewVolume(id string) (storage, gib string, ok bool) {
+	m := newForm.FindStringSubmatch(id)
+	if m == nil {
+		return "", "", false
+	}
+	return m[1], m[2], true
+}
+
 var cloudInitForm = regexp.MustCompile(`[:/](?:vm-\d+-)?cloudinit(?:\.(?:raw|qcow2?|qed|vmdk|cloop))?$`)
 
 // IsCloudInit reports whether the drive holds data made for cloud-init.
