@@ -15,6 +15,7 @@ import (
 
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/cluster"
+	"etcpve/cfs/consensus/voters"
 	"etcpve/cfs/control"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/format/property"
@@ -28,6 +29,7 @@ import (
 const (
 	answerWithin  = 60 * time.Second
 	quorateWithin = 60 * time.Second
+	votesWithin   = 10 * time.Second
 )
 
 // daemon is the running pmxcfs, asked through its local socket.
@@ -226,8 +228,21 @@ func (d *daemon) settle(mount string, out io.Writer) error {
 	if err := complete(place{mount: mount, node: node, now: time.Now(), say: func(string, ...any) {}}); err != nil {
 		return err
 	}
+	d.awaitVotes()
 	fmt.Fprintf(out, "successfully added node '%s' to cluster.\n", node)
 	return nil
+}
+
+// awaitVotes waits until as many nodes vote as the cluster wants: whoever has
+// added a third node relies on being able to lose one. A cluster in which some
+// node does not answer may have to wait for longer than anybody here.
+func (d *daemon) awaitVotes() {
+	for deadline := time.Now().Add(votesWithin); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		var r cluster.Report
+		if d.ask("status", nil, &r) == nil && len(strings.Fields(named(r, "voter"))) >= voters.Want(len(r.Nodes), voters.DefaultMax) {
+			return
+		}
+	}
 }
 
 func mounted(dir string) bool {
