@@ -21,10 +21,6 @@ import (
 	"etcpve/cfs/tree"
 )
 
-// collectAt makes the garbage collector run early: the content of a full tree is
-// 30 MB, and twice that should not be needed to hold it.
-const collectAt = 25
-
 // quorumPatience is for how long a start waits to be able to order changes. A
 // node without quorum is mounted all the same, for reading.
 const quorumPatience = 5 * time.Second
@@ -58,7 +54,6 @@ type daemon struct {
 // run starts the parts, waits for the reason to stop, and stops them in the
 // opposite order.
 func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar, ready func()) error {
-	debug.SetGCPercent(collectAt)
 	instance, err := lock(o.database, o.mount, log)
 	if err != nil {
 		return err
@@ -113,6 +108,7 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	}
 	d.feed.note(d.locks.Note)
 	d.feed.note(d.cluster.Notice)
+	d.work.Go(func() { boundMemory(ctx) })
 	d.spawn("database", func() error { return d.db.Run(ctx) })
 	order, retire := context.WithCancel(ctx)
 	d.retire = retire
