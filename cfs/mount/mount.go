@@ -191,6 +191,7 @@ func (m *Mount) options() *fuse.MountOptions {
 		MaxWrite:           maxWrite,
 		DisableXAttrs:      true,
 		DisableReadDirPlus: true,
+		DisableSplice:      true, // what is read is in memory: a pipe would be filled and emptied in vain
 		ExtraCapabilities:  fuse.CAP_ATOMIC_O_TRUNC,
 		MaxBackground:      64,
 		Logger:             log.New(io.Discard, "", 0),
