@@ -24,7 +24,6 @@ import (
 
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
-	"etcpve/cfs/consensus/voters"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/membership"
 	"etcpve/cfs/peer"
@@ -55,21 +54,20 @@ type Inbox interface {
 
 // Config of a Cluster.
 type Config struct {
-	Node      string
-	ID        uint32 // of this node, as consensus knows it
-	Home      Home
-	Port      uint16 // 0: Port
-	MaxVoters int    // 0: voters.DefaultMax
-	Timing    membership.Timing
-	Fresh     bool                                             // the node is in a cluster, but its log is empty
-	Witness   bool                                             // the node only votes: nobody has it mounted
-	Password  func(ctx context.Context, password string) error // says whether it is that of root here
-	Restart   Restart
-	Tree      *tree.Tree
-	Store     *status.Store
-	Log       *status.Log
-	Now       func() time.Time
-	Logger    *slog.Logger
+	Node     string
+	ID       uint32 // of this node, as consensus knows it
+	Home     Home
+	Port     uint16 // 0: Port
+	Timing   membership.Timing
+	Fresh    bool                                             // the node is in a cluster, but its log is empty
+	Witness  bool                                             // the node only votes: nobody has it mounted
+	Password func(ctx context.Context, password string) error // says whether it is that of root here
+	Restart  Restart
+	Tree     *tree.Tree
+	Store    *status.Store
+	Log      *status.Log
+	Now      func() time.Time
+	Logger   *slog.Logger
 }
 
 // Cluster is a node's part in its cluster; a lone node has one that rests.
@@ -97,9 +95,6 @@ type Cluster struct {
 func New(config Config) (*Cluster, error) {
 	if config.Port == 0 {
 		config.Port = Port
-	}
-	if config.MaxVoters == 0 {
-		config.MaxVoters = voters.DefaultMax
 	}
 	c := &Cluster{
 		config: config, log: config.Logger,

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/consensus/voters"
+	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/peer"
 )
 
@@ -39,9 +41,12 @@ func (c *Cluster) reconcile(ctx context.Context, peers *peer.Peers) {
 	}
 }
 
+// mostVoters is how many nodes may vote.
+func mostVoters(d corosync.Definition) int { return cmp.Or(d.MaxVoters, voters.DefaultMax) }
+
 // adjust takes the next step, if there is one.
 func (c *Cluster) adjust(ctx context.Context, peers *peer.Peers, s consensus.Status) {
-	step, ok := voters.Plan(c.candidates(ctx, peers, s), c.config.MaxVoters)
+	step, ok := voters.Plan(c.candidates(ctx, peers, s), mostVoters(c.Definition()))
 	if !ok {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"etcpve/cfs/consensus/voters"
 	"etcpve/cfs/control"
 	"etcpve/cfs/join"
 	"etcpve/cfs/peer"
@@ -166,6 +167,7 @@ type Report struct {
 	Quorate  bool     `json:"quorate"`
 	Expected uint32   `json:"expected"` // votes of all nodes
 	Present  uint32   `json:"present"`  // votes of the nodes that answer
+	Wanted   int      `json:"wanted"`   // how many voters there should be
 	Leader   string   `json:"leader"`
 	Term     uint64   `json:"term"`
 	Applied  uint64   `json:"applied"`
@@ -186,7 +188,8 @@ type Member struct {
 // Report says how the cluster looks from this node.
 func (c *Cluster) Report() Report {
 	d, s, alive := c.Definition(), c.order.Status(), c.Alive()
-	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied}
+	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied,
+		Wanted: voters.Want(len(d.Nodes), mostVoters(d))}
 	for _, n := range d.Nodes {
 		m := Member{Name: n.Name, ID: n.ID, Votes: n.Votes, Address: n.Address(), Online: slices.Contains(alive, n.Name), Role: "none yet"}
 		switch id := uint64(n.ID); {

@@ -15,7 +15,6 @@ import (
 
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/cluster"
-	"etcpve/cfs/consensus/voters"
 	"etcpve/cfs/control"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/format/property"
@@ -239,7 +238,7 @@ func (d *daemon) settle(mount string, out io.Writer) error {
 func (d *daemon) awaitVotes() {
 	for deadline := time.Now().Add(votesWithin); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		var r cluster.Report
-		if d.ask("status", nil, &r) == nil && len(strings.Fields(named(r, "voter"))) >= voters.Want(len(r.Nodes), voters.DefaultMax) {
+		if d.ask("status", nil, &r) == nil && len(strings.Fields(named(r, "voter"))) >= r.Wanted {
 			return
 		}
 	}

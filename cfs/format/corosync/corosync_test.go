@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -50,7 +51,7 @@ func define(t *testing.T, content string) (*Section, Definition) {
 
 func TestDefinitionIsRead(t *testing.T) {
 	_, got := define(t, sample)
-	want := Definition{"lab", 3, []Node{
+	want := Definition{Cluster: "lab", Version: 3, Nodes: []Node{
 		{"n1", 1, 2, map[int]string{0: "10.0.0.1"}, false},
 		{"n2", 2, 1, map[int]string{0: "fd00::2"}, false},
 	}}
@@ -253,4 +254,30 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q became %q, %v", content, text, err)
 		}
 	})
+}
+
+func TestMostVoters(t *testing.T) {
+	for text, want := range map[string]struct {
+		n   int
+		err string
+	}{
+		"":              {0, ""},
+		"max_voters: 1": {1, ""},
+		"max_voters: 7": {7, ""},
+		"max_voters: 0": {0, "corosync.conf:8: quorum: max_voters: must be 1 to 7"},
+		"max_voters: 8": {0, "corosync.conf:8: quorum: max_voters: must be 1 to 7"},
+		"max_voters: x": {0, `corosync.conf:8: quorum: max_voters: "x" is no number from 0 on`},
+	} {
+		root, err := Parse(one("n1", "1", "10.0.0.1") + "}\nquorum {\n" + text + "\n}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := Define(root)
+		if got := fmt.Sprint(err); want.err == "" && err != nil || want.err != "" && got != want.err {
+			t.Errorf("%q: %v, want %q", text, err, want.err)
+		}
+		if err == nil && d.MaxVoters != want.n {
+			t.Errorf("%q: %d voters, want %d", text, d.MaxVoters, want.n)
+		}
+	}
 }

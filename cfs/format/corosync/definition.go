@@ -20,7 +20,13 @@ type Definition struct {
 	Cluster string // name
 	Version uint64 // config_version: every change raises it
 	Nodes   []Node // by id
+	// MaxVoters is how many nodes may vote on the order of changes; 0: not said.
+	MaxVoters int
 }
+
+// mostVoters is the most that quorum.max_voters may ask for: each more makes every
+// save wait for more disks.
+const mostVoters = 7
 
 // A Node is one member by definition.
 type Node struct {
@@ -80,10 +86,25 @@ func Define(root *Section) (d Definition, err error) {
 	} else if ok {
 		d.Nodes = append(d.Nodes, w)
 	}
+	if d.MaxVoters, err = maxVoters(root); err != nil {
+		return d, err
+	}
 	slices.SortFunc(d.Nodes, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
 	})
 	return d, d.distinct(root)
+}
+
+func maxVoters(root *Section) (int, error) {
+	quorum := root.Sections["quorum"]
+	if quorum == nil || quorum.Entries["max_voters"] == "" {
+		return 0, nil
+	}
+	n, err := number[uint32](quorum, "quorum", "max_voters", 32)
+	if err == nil && (n == 0 || n > mostVoters) {
+		err = quorum.wrong("quorum", "max_voters", fmt.Sprintf("must be 1 to %d", mostVoters))
+	}
+	return int(n), err
 }
 
 // device returns the section of the quorum device, nil if there is none.
