@@ -40,10 +40,10 @@ type gap struct {
 
 // Events is .events: the stream of commits as JSON lines.
 type Events struct {
-	mu     sync.Mutex // guards what follows
-	kept   []tree.Change
-	first  uint64 // number of kept[0]; events are numbered from 0
-	floor  uint64 // commits up to this index are not kept
+	mu     sync.Mutex    // guards what follows
+	kept   []tree.Change // event n, counted from 0, is at n modulo keptEvents
+	end    uint64        // number of the next event
+	floor  uint64        // commits up to this index are not kept
 	closed bool
 	news   chan struct{} // closed when something is added
 }
@@ -62,14 +62,20 @@ func (e *Events) Start(index uint64) {
 func (e *Events) Add(changes []tree.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.kept = append(e.kept, changes...)
-	if drop := len(e.kept) - keptEvents; drop > 0 {
-		e.floor = e.kept[drop-1].Index
-		e.first += uint64(drop)
-		e.kept = append(make([]tree.Change, 0, keptEvents+keptEvents/4), e.kept[drop:]...)
+	for _, c := range changes {
+		if len(e.kept) < keptEvents {
+			e.kept = append(e.kept, c)
+		} else {
+			oldest := &e.kept[e.end%keptEvents]
+			e.floor, *oldest = oldest.Index, c
+		}
+		e.end++
 	}
 	e.wake()
 }
+
+// first returns the number of the oldest event that is kept.
+func (e *Events) first() uint64 { return e.end - uint64(len(e.kept)) }
 
 // Close ends the stream for all readers.
 func (e *Events) Close() {
@@ -101,9 +107,9 @@ type Reader struct {
 func (e *Events) Now(uid uint32) *Reader {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := &Reader{of: e, uid: uid, next: e.first + uint64(len(e.kept)), seen: e.floor}
-	if n := len(e.kept); n > 0 {
-		r.seen = e.kept[n-1].Index
+	r := &Reader{of: e, uid: uid, next: e.end, seen: e.floor}
+	if e.end > 0 {
+		r.seen = e.kept[(e.end-1)%keptEvents].Index
 	}
 	return r
 }
@@ -112,7 +118,7 @@ func (e *Events) Now(uid uint32) *Reader {
 func (e *Events) After(index uint64, uid uint32) *Reader {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := &Reader{of: e, uid: uid, next: e.first, seen: index}
+	r := &Reader{of: e, uid: uid, next: e.first(), seen: index}
 	for _, c := range e.kept {
 		if c.Index <= index {
 			r.next++
@@ -159,12 +165,12 @@ func (r *Reader) collect(enough int) (news chan struct{}, closed bool) {
 	e := r.of
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if r.next < e.first {
+	if first := e.first(); r.next < first {
 		r.skip(e.floor)
-		r.next = e.first
+		r.next = first
 	}
-	for len(r.ahead) < enough && r.next < e.first+uint64(len(e.kept)) {
-		c := e.kept[r.next-e.first]
+	for len(r.ahead) < enough && r.next < e.end {
+		c := e.kept[r.next%keptEvents]
 		r.next++
 		r.seen = c.Index
 		if r.uid != 0 && (layout.IsPrivate(c.Path) || layout.IsPrivate(c.From)) {
