@@ -225,3 +225,37 @@ func TestRemoteChangesAreSeenAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// The bell itself goes into a directory that is new on another node; that must not
+// count as somebody's interest, and somebody's must not be missed.
+func TestADirectoryThatNobodyLookedIntoIsNotRungIn(t *testing.T) {
+	r := newRig(t)
+	r.mkdirs("watched")
+	w := r.watch("watched")
+	r.remote(command.Mkdir, "watched/d", "", "")
+	eventually(t, "the directory", func() bool { return w.has("CREATE,ISDIR watched/d") })
+	d, ok := r.tree.Lookup("watched/d")
+	if !ok {
+		t.Fatal("no watched/d in the tree")
+	}
+	r.remote(command.Write, "watched/d/a", "", "1")
+	r.remote(command.Write, "watched/after", "", "1") // is rung after what comes before it
+	eventually(t, "what came after", func() bool { return w.has("CREATE watched/after") })
+	if r.m.known.Has(d.Inode) {
+		t.Error("the bell's own call made the directory known")
+	}
+	if _, err := os.Stat(r.path("watched/d/missing")); err == nil {
+		t.Error("watched/d/missing is there")
+	}
+	if !r.m.known.Has(d.Inode) {
+		t.Error("a directory that was looked into is not known")
+	}
+	inside := r.watch("watched/d")
+	r.remote(command.Write, "watched/d/missing", "", "1")
+	r.remote(command.Write, "watched/d/a", "", "2")
+	eventually(t, "CREATE", func() bool { return inside.has("CREATE watched/d/missing") })
+	eventually(t, "MODIFY", func() bool { return inside.has("MODIFY watched/d/a") })
+	if _, err := os.Stat(r.path("watched/d/missing")); err != nil {
+		t.Errorf("what had been missed when it was not there: %v", err)
+	}
+}

@@ -9,10 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits of how long Close waits: for saves under way, and for everything.
+// Limits of how long Close waits: for saves under way, and for everything; and
+// how often the table of mounts is looked at.
 const (
 	savePatience  = time.Second
 	closePatience = 5 * time.Second
+	watchEvery    = time.Second
 )
 
 // Done is closed when the file system is no longer mounted where it was.
@@ -102,9 +104,6 @@ func within(limit time.Duration, wait func()) bool {
 		return false
 	}
 }
-
-// watchEvery is how often the table of mounts is looked at.
-const watchEvery = time.Second
 
 // watch ends the mount when it has been unmounted though programs still use it
 // (umount -l): they would keep a file system alive that nobody else can see.

@@ -131,15 +131,13 @@ func (h *handle) fillAttr(m *Mount, id uint64, out *fuse.AttrOut) bool {
 	return true
 }
 
-const accessMode = unix.O_ACCMODE
-
 // Open opens a file that exists.
 func (m *Mount) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	n, ok := m.resolve(in.NodeId)
 	if !ok {
 		return m.statusOf(tree.ErrNotExist)
 	}
-	h := &handle{uid: in.Uid, opener: in.Pid, writable: in.Flags&accessMode != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
+	h := &handle{uid: in.Uid, opener: in.Pid, writable: in.Flags&unix.O_ACCMODE != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
 	var err error
 	switch {
 	case n.name != "":
@@ -227,7 +225,7 @@ func (m *Mount) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 	if !m.cfg.Proposer.Quorate() {
 		return m.statusOf(errNoQuorum)
 	}
-	h := &handle{uid: in.Uid, opener: in.Pid, writable: in.Flags&accessMode != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
+	h := &handle{uid: in.Uid, opener: in.Pid, writable: in.Flags&unix.O_ACCMODE != unix.O_RDONLY, appends: in.Flags&unix.O_APPEND != 0}
 	at := local.Place{Parent: dir.Inode, Name: name}
 	if err := m.create(cancel, h, at, layout.Join(path, name), in); err != nil {
 		return m.statusOf(err)

@@ -19,7 +19,8 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 	if len(name) > layout.MaxName {
 		return m.statusOf(tree.ErrInvalid)
 	}
-	if m.isBell(in) {
+	isBell := m.isBell(in)
+	if isBell {
 		if status, special := m.lookupForBell(local.Place{Parent: in.NodeId - 1, Name: name}, out); special {
 			return status
 		}
@@ -38,7 +39,7 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 	}
 	// Names that this node alone gives and takes, and those the bell is about to
 	// use, must be asked for each time. So must all if there is no bell.
-	changing := !ok || !m.queue.bell.IsRunning() || m.locals.IsUnsettled(at) || m.queue.isHot(at) || layout.IsTemporary(name)
+	changing := !ok || isBell || !m.queue.bell.IsRunning() || m.locals.IsUnsettled(at) || m.queue.isHot(at) || layout.IsTemporary(name)
 	e, ok := m.cfg.Tree.Child(parent.Inode, name)
 	if !ok || m.locals.IsDeparted(at) {
 		if changing {
@@ -47,8 +48,10 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 		out.SetEntryTimeout(validity) // a name that is not there is remembered too
 		return fuse.OK
 	}
-	m.enter(e, out)
-	if changing {
+	if isBell {
+		return m.enterForBell(e, out)
+	}
+	if m.enter(e, out); changing {
 		out.SetEntryTimeout(0)
 	}
 	return fuse.OK
@@ -56,14 +59,23 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 
 // enter answers with an entry of the tree.
 func (m *Mount) enter(e tree.Entry, out *fuse.EntryOut) {
-	out.NodeId = nodeID(e.Inode)
-	m.fill(&out.Attr, e)
+	m.tell(e, out, false)
 	if m.queue.bell.IsRunning() { // nobody else takes a name back
 		out.SetEntryTimeout(validity)
 	}
 	if !m.handles.isWritten(e.Inode) {
 		out.SetAttrTimeout(validity)
 	}
+}
+
+// tell fills an answer with an entry. If the kernel must ask again before it goes
+// into a directory, it does not know it yet.
+func (m *Mount) tell(e tree.Entry, out *fuse.EntryOut, mustAsk bool) {
+	if e.Dir {
+		m.known.Enter(e.Inode, mustAsk)
+	}
+	out.NodeId = nodeID(e.Inode)
+	m.fill(&out.Attr, e)
 }
 
 // enterLocal answers with a file of this node. The kernel asks again each time,

@@ -28,6 +28,7 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/text"
 	"etcpve/cfs/mount/bell"
+	"etcpve/cfs/mount/known"
 	"etcpve/cfs/mount/listing"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
@@ -112,6 +113,7 @@ type Mount struct {
 	listings *listing.Table[fuse.DirEntry]
 	locals   *local.Store
 	names    *virtual.Names
+	known    known.Dirs
 	views    views
 	queue    queue
 	local    *origin.Proposals
@@ -202,14 +204,8 @@ func (m *Mount) options() *fuse.MountOptions {
 	}
 }
 
-// SetDebug is part of the server's contract and has no use here.
-func (m *Mount) SetDebug(bool) {}
-
 // String names the file system to the server.
 func (m *Mount) String() string { return FSName }
-
-// Init is part of the server's contract.
-func (m *Mount) Init(*fuse.Server) {}
 
 // command returns a new command in the name of the caller.
 func (m *Mount) command(caller *fuse.InHeader, op command.Op, path string) *command.Command {

@@ -87,5 +87,7 @@ func (m *Mount) Forget(id, lookups uint64) {
 		m.names.Forget(id, lookups)
 	case id >= localIDs:
 		m.locals.Forget(id, lookups)
+	default:
+		m.known.Forget(id-1, lookups)
 	}
 }

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -201,7 +202,7 @@ func (q *queue) stop() {
 func (q *queue) tell(n news) {
 	switch {
 	case n.name != nil:
-		if dir, ok := q.m.cfg.Tree.Path(n.name.Parent); ok {
+		if dir, ok := q.m.cfg.Tree.Path(n.name.Parent); ok && q.isKnown(*n.name) {
 			q.bell.Later(bell.Ring{Op: bell.Look, Path: layout.Join(dir, n.name.Name)})
 		}
 	case n.all:
@@ -212,6 +213,11 @@ func (q *queue) tell(n news) {
 		q.mark(n, -1)
 		q.mu.Unlock()
 	}
+}
+
+// isKnown reports whether the kernel may know of a name, be it that it is not there.
+func (q *queue) isKnown(at local.Place) bool {
+	return at.Parent == tree.Root || q.m.known.Has(at.Parent)
 }
 
 // tellChange takes back what the kernel knew of attributes and rings the bell.
@@ -230,11 +236,10 @@ func (q *queue) tellChange(c tree.Change, own origin.Origin) {
 	if c.Kind == tree.Removed && c.Dir {
 		q.m.locals.DropDir(c.Inode)
 	}
-	switch {
-	case own == origin.Remote:
-		q.ring(ringing{change: c, names: names, ring: bell.Of(c)})
-	case own == origin.Collected:
+	if own == origin.Collected {
 		c.Kind = tree.Modified
+	}
+	if own != origin.Own && slices.ContainsFunc(names, q.isKnown) {
 		q.ring(ringing{change: c, names: names, ring: bell.Of(c)})
 	}
 }

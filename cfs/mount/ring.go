@@ -46,14 +46,14 @@ func (m *Mount) lookupForBell(at local.Place, out *fuse.EntryOut) (status fuse.S
 		case c.Kind == tree.Created && at == last:
 			return fuse.ENOENT, true
 		case at == g.names[0] && (c.Kind == tree.Removed || c.Kind == tree.Renamed):
-			return m.enterGhostEntry(tree.Entry{Inode: c.Inode, Parent: at.Parent, Name: at.Name, Dir: c.Dir, Mtime: c.Time}, out), true
+			return m.enterForBell(tree.Entry{Inode: c.Inode, Parent: at.Parent, Name: at.Name, Dir: c.Dir, Mtime: c.Time}, out), true
 		}
 	}
 	if _, ok := m.cfg.Tree.Child(at.Parent, at.Name); ok {
 		return fuse.OK, false
 	}
 	if e, ok := m.queue.ghostAt(at); ok {
-		return m.enterGhostEntry(e, out), true
+		return m.enterForBell(e, out), true
 	}
 	return fuse.OK, false
 }
@@ -66,16 +66,15 @@ func (m *Mount) enterGhost(inode uint64, out *fuse.EntryOut) fuse.Status {
 	}
 	e, _ := m.queue.ghost(inode)
 	e.Inode = inode
-	return m.enterGhostEntry(e, out)
+	return m.enterForBell(e, out)
 }
 
-func (m *Mount) enterGhostEntry(e tree.Entry, out *fuse.EntryOut) fuse.Status {
+// enterForBell answers the bell. Nobody may rely on what it asked for.
+func (m *Mount) enterForBell(e tree.Entry, out *fuse.EntryOut) fuse.Status {
 	if present, ok := m.cfg.Tree.Get(e.Inode); ok {
 		e = present
 	}
-	m.enter(e, out)
-	out.SetEntryTimeout(0)
-	out.SetAttrTimeout(0)
+	m.tell(e, out, true)
 	return fuse.OK
 }
 
@@ -86,5 +85,5 @@ func (m *Mount) enterRung(out *fuse.EntryOut) fuse.Status {
 		return fuse.ENOENT
 	}
 	c := g.change
-	return m.enterGhostEntry(tree.Entry{Inode: c.Inode, Parent: c.Parent, Name: g.names[0].Name, Dir: c.Dir, Mtime: c.Time}, out)
+	return m.enterForBell(tree.Entry{Inode: c.Inode, Parent: c.Parent, Name: g.names[0].Name, Dir: c.Dir, Mtime: c.Time}, out)
 }
