@@ -26,7 +26,7 @@ type Archive struct {
 
 var (
 	archiveName  = regexp.MustCompile(`^vzdump-(lxc|openvz|qemu)-.+\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$`)
-	standardName = regexp.MustCompile(`^vzdump-(?:lxc|openvz|qemu)-(\d+)-(\d{4}_\d{2}_\d{2}-\d{2}_\d{2}_\d{2})\.`)
+	standardName = regexp.MustCompile(`^vzdump-(?:lxc|openvz|qemu)-([1-9]\d{2,8})-(\d{4}_\d{2}_\d{2}-\d{2}_\d{2}_\d{2})\.`)
 )
 
 // decompressors are the commands that undo a compression, by "format.compression".

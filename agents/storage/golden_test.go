@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +175,13 @@ func TestGoldenPruneBackups(t *testing.T) {
 					if v {
 						keep[key] = 1
 					}
+				case string:
+					n, err := strconv.Atoi(v)
+					if err != nil {
+						t.Fatal(err)
+					}
+					keep[key] = n
+				case nil:
 				default:
 					t.Fatalf("%s: %v", key, value)
 				}

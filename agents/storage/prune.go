@@ -93,10 +93,10 @@ func Prune(backups []Candidate, keep Retention, kind string, vmid uint32, zone *
 			continue
 		}
 		switch {
-		case err != nil || !a.Standard:
-			b.Mark = Renamed
 		case b.Protected:
 			b.Mark = Protected
+		case err != nil || !a.Standard:
+			b.Mark = Renamed
 		case keep.all():
 			b.Mark = Keep
 		}

@@ -70,18 +70,18 @@ func TestFreeNameIsLowest(t *testing.T) {
 }
 
 func TestArchiveNames(t *testing.T) {
-	a, err := ParseArchive("backup/vzdump-qemu-5-2024_02_29-01_02_03.vma.zst", time.UTC)
-	if err != nil || !a.Standard || a.VMID != 5 || a.Created.Unix() != 1709168523 || a.Compression != "zst" || strings.Join(a.Decompressor, " ") != "zstd -q -d -c" {
+	a, err := ParseArchive("backup/vzdump-qemu-500-2024_02_29-01_02_03.vma.zst", time.UTC)
+	if err != nil || !a.Standard || a.VMID != 500 || a.Created.Unix() != 1709168523 || a.Compression != "zst" || strings.Join(a.Decompressor, " ") != "zstd -q -d -c" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if a.Log != "vzdump-qemu-5-2024_02_29-01_02_03.log" || a.Notes != "vzdump-qemu-5-2024_02_29-01_02_03.vma.zst.notes" {
+	if a.Log != "vzdump-qemu-500-2024_02_29-01_02_03.log" || a.Notes != "vzdump-qemu-500-2024_02_29-01_02_03.vma.zst.notes" {
 		t.Errorf("%+v", a)
 	}
 	a, err = ParseArchive("/x/vzdump-lxc-golden.tar", time.UTC)
 	if err != nil || a.Standard || a.Type != "lxc" || a.Format != "tar" || a.Compression != "" || a.Decompressor != nil {
 		t.Errorf("%+v, %v", a, err)
 	}
-	for _, name := range []string{"vzdump-qemu-5-2024_02_29-01_02_03.vma.xz", "vzdump-5.tar", "vzdump-lxc-.tar.gz.gz"} {
+	for _, name := range []string{"vzdump-qemu-500-2024_02_29-01_02_03.vma.xz", "vzdump-5.tar", "vzdump-lxc-.tar.gz.gz"} {
 		if a, err := ParseArchive(name, time.UTC); err == nil && a.Standard {
 			t.Errorf("%s: %+v", name, a)
 		}
@@ -90,11 +90,16 @@ func TestArchiveNames(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	at := func(day string) Candidate {
-		return Candidate{ID: "s:backup/vzdump-qemu-5-2024_" + day + ".vma", VMID: 5}
+		return Candidate{ID: "s:backup/vzdump-qemu-500-2024_" + day + ".vma", VMID: 500}
 	}
 	protected := at("01_31-12_00_00")
 	protected.Protected = true
 	backups := []Candidate{at("01_29-12_00_00"), at("01_29-13_00_00"), at("01_30-12_00_00"), protected, at("01_01-12_00_00"), {ID: "s:backup/vzdump-lxc-own.tgz"}}
+	// What is protected is said first, whatever its name.
+	mine := Prune([]Candidate{{ID: "s:backup/vzdump-lxc-own.tgz", Protected: true}}, Retention{"keep-last": 1}, "", 0, time.UTC)
+	if mine[0].Mark != Protected || mine[0].Type != "lxc" {
+		t.Errorf("%+v", mine)
+	}
 	for _, c := range []struct {
 		keep Retention
 		want string

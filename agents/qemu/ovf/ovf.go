@@ -322,13 +322,14 @@ func netModel(kind string) string {
 // osTypes are the operating systems of CIM, by the number a manifest gives.
 var osTypes = map[string][]int{
 	"w2k":     {58},
-	"wxp":     {67, 71, 72},
+	"wxp":     {67, 71, 72, 75},
 	"w2k3":    {69, 70},
 	"wvista":  {73, 74},
 	"w2k8":    {76, 77},
-	"win7":    {103, 105, 111, 112},
-	"win8":    {113, 114, 115, 116, 118, 119},
-	"win10":   {117, 120, 121, 122},
+	"win7":    {103, 105, 111},
+	"win8":    {112, 113, 114, 115, 117, 118}, // 8.1, and the servers 2012 and 2012 R2
+	"win10":   {116, 119, 120, 121},           // and the servers 2016 and 2019
+	"win11":   {122, 123},                     // and the server 2022
 	"l24":     {97, 98},
 	"l26":     {36, 79, 80, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 99, 100, 101, 106, 107, 108, 109},
 	"solaris": {29, 81},

@@ -50,6 +50,18 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestOSTypes takes the numbers of CIM at face value.
+func TestOSTypes(t *testing.T) {
+	for id, want := range map[string]string{
+		"58": "w2k", "69": "w2k3", "74": "wvista", "77": "w2k8", "103": "win7", "112": "win8", "116": "win10", "117": "win8", "119": "win10",
+		"121": "win10", "123": "win11", "36": "l26", "94": "l26", "97": "l24", "29": "solaris", "1": "other", "": "other", "x": "other", "999": "other",
+	} {
+		if got := osType(id); got != want {
+			t.Errorf("%s is %s; want %s", id, got, want)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	disk := item(6, "<r:InstanceID>3</r:InstanceID>") + item(17, "<r:HostResource>ovf:/disk/d3</r:HostResource><r:Parent>3</r:Parent><r:AddressOnParent>4</r:AddressOnParent>")
 	for name, text := range map[string]string{

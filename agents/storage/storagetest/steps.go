@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"etcpve/agents/storage"
@@ -36,6 +36,8 @@ type Step struct {
 	ExpectedKiB int64 `json:"expected_kib"`
 	MustFail    bool  `json:"must_fail"`
 	Blockers    []string
+	Volids      []string // for operations on several volumes, or only these of a listing
+	TargetVMID  uint32   `json:"target_vmid"`
 
 	CreateSnapshot string `json:"create_dataset_snapshot"`
 	ChangeContent  string `json:"change_content"`
@@ -73,13 +75,14 @@ func (p *Play) Do(t *testing.T, s Step) {
 		return
 	}
 	if s.Volid != "" {
-		id, err := storage.ParseID(s.Volid)
-		if err == nil {
-			p.last, err = p.Plugin.Parse(id.Name)
+		v, err := p.parse(s.Volid)
+		if err != nil && s.MustFail {
+			return
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		p.last = v
 	}
 	before := p.content
 	got, err := p.call(t, s)
@@ -96,9 +99,42 @@ func (p *Play) Do(t *testing.T, s Step) {
 		t.Errorf("%s %s: %v", s.Call, s.Volid, err)
 		return
 	case s.Expected != nil:
-		p.same(t, s, got)
+		same(t, s, got)
 	}
 	p.after(t, s, got, before)
+}
+
+func (p *Play) parse(volid string) (storage.Volume, error) {
+	id, err := storage.ParseID(volid)
+	if err != nil {
+		return storage.Volume{}, err
+	}
+	return p.Plugin.Parse(id.Name)
+}
+
+// activate activates or deactivates volumes, each on its own.
+func (p *Play) activate(t *testing.T, s Step) error {
+	a, ok := p.Plugin.(storage.VolumeActivator)
+	if !ok {
+		return nil // there is nothing to be done
+	}
+	do := a.ActivateVolume
+	if s.Call == "deactivate_volumes" {
+		do = a.DeactivateVolume
+	}
+	for _, volid := range append(slices.Clone(s.Volids), s.Volid) {
+		if volid == "" {
+			continue
+		}
+		v, err := p.parse(volid)
+		if err == nil {
+			err = do(t.Context(), p.Config, v, s.Snapname)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Play) path(t *testing.T) string {
@@ -113,22 +149,6 @@ func (p *Play) path(t *testing.T) string {
 func (p *Play) read(t *testing.T) byte { return p.Machine.Read(t, p.path(t)) }
 
 func (p *Play) write(t *testing.T, content byte) { p.Machine.Write(t, p.path(t), content) }
-
-// same compares what an operation returned, by the fields that are expected.
-func (p *Play) same(t *testing.T, s Step, got any) {
-	t.Helper()
-	text, err := json.Marshal(got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var have, want any
-	if err := errors.Join(json.Unmarshal(text, &have), json.Unmarshal(s.Expected, &want)); err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(have, want) {
-		t.Errorf("%s %s: %s; want %s", s.Call, s.Volid, text, s.Expected)
-	}
-}
 
 // after checks what must be true on the machine.
 func (p *Play) after(t *testing.T, s Step, got any, before byte) {
@@ -149,11 +169,7 @@ func (p *Play) after(t *testing.T, s Step, got any, before byte) {
 		if want == "" {
 			continue
 		}
-		id, err := storage.ParseID(made)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := p.Plugin.Parse(id.Name)
+		v, err := p.parse(made)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,11 +201,14 @@ func (p *Play) call(t *testing.T, s Step) (any, error) {
 		f, ok := p.Plugin.(storage.Featured)
 		return ok && f.Features(p.Config).Has(s.Feature, v, s.Snapname), nil
 	case "template_list":
-		all, err := p.Plugin.List(ctx, p.Config, storage.Query{Content: s.Content})
-		return named(all), err
+		return p.list(t, storage.Query{Content: s.Content}, nil)
 	case "vdisk_list":
-		all, err := p.Plugin.List(ctx, p.Config, storage.Query{Content: storage.Images, VMID: s.VMID})
-		return named(all), err
+		return p.list(t, storage.Query{Content: storage.Images, VMID: s.VMID}, s.Volids)
+	case "activate_volumes", "deactivate_volumes":
+		return nil, p.activate(t, s)
+	case "volume_is_base_and_used":
+		all, err := p.Plugin.List(ctx, p.Config, storage.Query{Content: storage.Images})
+		return v.IsBase && slices.ContainsFunc(all, func(i storage.Info) bool { return strings.HasPrefix(i.Name, v.File+"/") }), err
 	case "vdisk_alloc":
 		name, err := p.Plugin.Alloc(ctx, p.Config, storage.Request{VMID: s.VMID, Format: s.Format, Name: s.Name, Bytes: s.SizeKiB << 10})
 		return p.Config.ID + ":" + name, err
@@ -210,6 +229,7 @@ func (p *Play) state(t *testing.T, s Step) (any, error) {
 	snapshots, ok1 := p.Plugin.(storage.Snapshotter)
 	clones, ok2 := p.Plugin.(storage.Cloner)
 	checker, ok3 := p.Plugin.(storage.RollbackChecker)
+	renamer, ok4 := p.Plugin.(storage.Renamer)
 	switch {
 	case s.Call == "volume_rollback_is_possible" && ok3:
 		return true, checker.RollbackPossible(ctx, p.Config, v, s.Snapname)
@@ -227,8 +247,12 @@ func (p *Play) state(t *testing.T, s Step) (any, error) {
 	case (s.Call == "vdisk_create_base" || s.Call == "create_base") && ok2:
 		name, err := clones.CreateBase(ctx, p.Config, v)
 		return p.Config.ID + ":" + name, err
+	case s.Call == "rename_volume" && ok4:
+		name, err := renamer.Rename(ctx, p.Config, v, cmp.Or(s.TargetVMID, s.VMID), s.Name)
+		return p.Config.ID + ":" + name, err
 	}
-	known := []string{"volume_rollback_is_possible", "volume_snapshot", "volume_snapshot_delete", "volume_snapshot_rollback", "vdisk_clone", "vdisk_create_base", "create_base"}
+	known := []string{"volume_rollback_is_possible", "volume_snapshot", "volume_snapshot_delete", "volume_snapshot_rollback",
+		"vdisk_clone", "vdisk_create_base", "create_base", "rename_volume"}
 	if !slices.Contains(known, s.Call) {
 		t.Fatalf("no such operation: %q", s.Call)
 	}
@@ -256,15 +280,6 @@ func (p *Play) resize(t *testing.T, s Step) (any, error) {
 		err = fmt.Errorf("%d bytes; want %d", bytes, want)
 	}
 	return true, err
-}
-
-// named is a listing by the names of the volumes, as a case expects it.
-func named(all []storage.Info) map[string]any {
-	m := map[string]any{}
-	for _, i := range all {
-		m[i.Name] = map[string]any{"format": i.Format, "vmid": i.VMID, "size": i.Size}
-	}
-	return m
 }
 
 func describe(v storage.Volume) map[string]any {

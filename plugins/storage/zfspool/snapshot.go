@@ -67,8 +67,8 @@ func (p Plugin) Rollback(ctx context.Context, c *storage.Config, v storage.Volum
 
 // CreateBase renames a volume and keeps its state.
 func (p Plugin) CreateBase(ctx context.Context, c *storage.Config, v storage.Volume) (string, error) {
-	if v.IsBase || v.Base != "" {
-		return "", errors.New("create_base not possible with base image or linked clone")
+	if v.IsBase {
+		return "", errors.New("create_base not possible with base image")
 	}
 	base := "base-" + strings.TrimPrefix(v.File, "vm-")
 	if v.Format == "subvol" {
@@ -79,6 +79,9 @@ func (p Plugin) CreateBase(ctx context.Context, c *storage.Config, v storage.Vol
 	}
 	if err := p.do(ctx, "zfs", "snapshot", set(c, base)+"@"+baseSnapshot); err != nil {
 		return "", errors.Join(err, p.do(context.WithoutCancel(ctx), "zfs", "rename", set(c, base), set(c, v.File)))
+	}
+	if v.Base != "" { // a base may itself be a linked clone
+		base = v.Base + "/" + base
 	}
 	return base, nil
 }

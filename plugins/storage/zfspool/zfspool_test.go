@@ -1,6 +1,7 @@
 package zfspool_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"etcpve/agents/host/hosttest"
@@ -78,5 +79,43 @@ func TestForeignDataSetsAreNotListed(t *testing.T) {
 	all, err := zfspool.New(script).List(t.Context(), config(), storage.Query{Content: storage.Images})
 	if err != nil || len(all) != 2 || all[0].Name != "base-9-disk-0/vm-101-disk-0" || all[1].Name != "vm-100-disk-0" || all[1].Created != 7 {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// TestStepsOfAGuestsVolumes plays what a guest's volumes go through, as data.
+func TestStepsOfAGuestsVolumes(t *testing.T) {
+	var steps []storagetest.Step
+	if err := json.Unmarshal([]byte(`[
+{"call": "vdisk_alloc", "vmid": 300, "format": "raw", "size_kib": 2048, "expected": "tank:vm-300-disk-0", "volsize": "2M"},
+{"call": "activate_volumes", "volids": ["tank:vm-300-disk-0"]},
+{"call": "volume_has_feature", "volid": "tank:vm-300-disk-0", "feature": "snapshot", "expected": 1},
+{"call": "volume_has_feature", "volid": "tank:vm-300-disk-0", "feature": "snapshot", "snapname": "one", "expected": 1},
+{"call": "volume_has_feature", "volid": "tank:vm-300-disk-0", "feature": "clone", "expected": null},
+{"call": "volume_rollback_is_possible", "volid": "tank:vm-300-disk-0", "snapname": "one", "must_fail": true},
+{"call": "volume_snapshot", "volid": "tank:vm-300-disk-0", "snapname": "one", "dataset_exists_afterwards": "tank/vms/vm-300-disk-0@one"},
+{"call": "volume_rollback_is_possible", "volid": "tank:vm-300-disk-0", "snapname": "one", "expected": true},
+{"call": "volume_snapshot", "volid": "tank:vm-300-disk-0", "snapname": "two"},
+{"call": "volume_snapshot", "volid": "tank:vm-300-disk-0", "snapname": "three"},
+{"call": "volume_rollback_is_possible", "volid": "tank:vm-300-disk-0", "snapname": "one", "must_fail": true, "blockers": ["two", "three"]},
+{"call": "vdisk_create_base", "volid": "tank:vm-300-disk-0", "expected": "tank:base-300-disk-0", "dataset_exists_afterwards": "tank/vms/base-300-disk-0@__base__"},
+{"call": "vdisk_create_base", "volid": "tank:base-300-disk-0", "must_fail": true},
+{"call": "volume_is_base_and_used", "volid": "tank:base-300-disk-0", "expected": false},
+{"call": "vdisk_clone", "volid": "tank:base-300-disk-0", "vmid": 301, "expected": "tank:base-300-disk-0/vm-301-disk-0"},
+{"call": "volume_is_base_and_used", "volid": "tank:base-300-disk-0", "expected": true},
+{"call": "vdisk_create_base", "volid": "tank:base-300-disk-0/vm-301-disk-0", "expected": "tank:base-300-disk-0/base-301-disk-0"},
+{"call": "vdisk_clone", "volid": "tank:base-300-disk-0/base-301-disk-0", "vmid": 302, "expected": "tank:base-301-disk-0/vm-302-disk-0"},
+{"call": "vdisk_list", "vmid": 302, "expected": {"tank": [{"volid": "tank:base-301-disk-0/vm-302-disk-0", "vmid": "302", "size": 2097152, "parent": "base-301-disk-0@__base__"}]}},
+{"call": "vdisk_list", "vmid": 999, "expected": {}},
+{"call": "vdisk_free", "volid": "tank:base-300-disk-0/base-301-disk-0", "must_fail": true},
+{"call": "rename_volume", "volid": "tank:base-301-disk-0/vm-302-disk-0", "target_vmid": 303, "expected": "tank:base-301-disk-0/vm-303-disk-0"},
+{"call": "deactivate_volumes", "volids": ["tank:base-301-disk-0/vm-303-disk-0"]},
+{"call": "no such name", "volid": "tank:disk-1", "must_fail": true}]`), &steps); err != nil {
+		t.Fatal(err)
+	}
+	m := newMachine("tank/vms")
+	m.sets["tank"] = &dataset{}
+	play := storagetest.Play{Plugin: zfspool.New(m), Machine: m, Config: config(), Dataset: func(file string) string { return "tank/vms/" + file }}
+	for _, step := range steps {
+		play.Do(t, step)
 	}
 }
