@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"etcpve/agents/tools/cli/clitest"
 )
 
 // call runs the tool and returns its exit code and output.
@@ -80,4 +82,15 @@ func TestManPageHasTheTableOfCommands(t *testing.T) {
 	if table := New(Place{}).Mdoc(); !strings.Contains(string(page), table) {
 		t.Errorf("man/pve-firewall.8 has not this table:\n%s", table)
 	}
+}
+
+func TestCommandsAreThoseOfProxmoxVE(t *testing.T) {
+	const both = "rules for IPv6 can be tried too"
+	clitest.Check(t, New(Place{}), map[string]string{
+		"simulate: --source accepts string format ip; want string format ipv4": both,
+		"simulate: --dest accepts string format ip; want string format ipv4":   both,
+		"simulate: --sport accepts integer from 1 to 65535; want integer":      "a port",
+		"simulate: --dport accepts integer from 1 to 65535; want integer":      "a port",
+		"test": "runs files of packets against the rules",
+	})
 }

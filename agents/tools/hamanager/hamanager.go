@@ -128,7 +128,7 @@ func ruleKeys() schema.Keys {
 }
 
 func deletable(keys schema.Keys) schema.Keys {
-	keys["delete"] = about(schema.Named("pve-configid-list"), "Settings to remove.")
+	keys["delete"] = about(schema.Named("pve-configid-list").Long(4096), "Settings to remove.")
 	keys["digest"] = about(schema.Text().Long(64), "Only if the SHA-1 of the file is this.")
 	return keys
 }

@@ -1,19 +1,15 @@
 package hamanager
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"etcpve/agents/ha/files"
-	"etcpve/agents/tools/cli"
-	"etcpve/fixtures/golden"
+	"etcpve/agents/tools/cli/clitest"
 )
 
 // tree is a cluster of three nodes with two VMs and a container.
@@ -185,108 +181,6 @@ func TestRulesAreShownWithWhatIsWrong(t *testing.T) {
 	}
 }
 
-// property is what the facts about commands say of an option.
-type property struct {
-	Type    string
-	Enum    []string
-	Format  json.RawMessage
-	Minimum *float64
-}
-
-// command is one entry of the facts about commands.
-type command struct {
-	Command, Positional []string
-	AliasOf             []string            `json:"alias_of"`
-	Options             map[string]property `json:"options"`
-	Output              map[string]property `json:"output_options"`
-	AllOf               []branch            `json:"parameters_allOf"`
-}
-
-type branch struct {
-	Properties map[string]property
-	OneOf      []branch
-}
-
-// collect adds the options of a command that has several forms.
-func (b branch) collect(all map[string]property) {
-	for name, p := range b.Properties {
-		all[name] = p
-	}
-	for _, one := range b.OneOf {
-		one.collect(all)
-	}
-}
-
-// TestCommandsAreThoseOfProxmoxVE compares the whole table with the facts.
 func TestCommandsAreThoseOfProxmoxVE(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(golden.Dir(t, "cli"), "ha-manager.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var theirs []command
-	if err := json.Unmarshal(text, &theirs); err != nil {
-		t.Fatal(err)
-	}
-	ours := map[string]cli.Command{}
-	for _, c := range New("").Commands {
-		ours[c.Words] = c
-	}
-	byWords := map[string]command{}
-	for _, c := range theirs {
-		byWords[strings.Join(c.Command, " ")] = c
-	}
-	for words, c := range byWords {
-		if c.AliasOf != nil {
-			c = byWords[strings.Join(c.AliasOf, " ")]
-		}
-		mine, found := ours[words]
-		if !found {
-			t.Errorf("no command '%s'", words)
-			continue
-		}
-		checkCommand(t, words, mine, c)
-	}
-	for words := range ours {
-		if _, found := byWords[words]; !found {
-			t.Errorf("'%s' is no command of Proxmox VE", words)
-		}
-	}
-}
-
-func checkCommand(t *testing.T, words string, mine cli.Command, c command) {
-	var args []string
-	for _, a := range mine.Args {
-		args = append(args, a.Name)
-	}
-	if !slices.Equal(args, c.Positional) {
-		t.Errorf("%s: arguments %v, want %v", words, args, c.Positional)
-	}
-	want := map[string]property{}
-	for _, some := range []map[string]property{c.Options, c.Output} {
-		for name, p := range some {
-			want[name] = p
-		}
-	}
-	for _, b := range c.AllOf {
-		b.collect(want)
-	}
-	for _, name := range c.Positional {
-		delete(want, name)
-	}
-	for name, p := range want {
-		o := mine.Options[name]
-		if o == nil {
-			t.Errorf("%s: no option --%s", words, name)
-			continue
-		}
-		if o.Type != p.Type || !slices.Equal(o.Enum, p.Enum) || (o.Minimum == nil) != (p.Minimum == nil) ||
-			len(p.Format) > 0 && string(p.Format) != strconv.Quote(o.Format.Name) {
-			t.Errorf("%s: --%s is %+v, want %+v", words, name, o, p)
-		}
-	}
-	for name := range mine.Options {
-		if _, found := want[name]; !found {
-			t.Errorf("%s: --%s is no option of Proxmox VE", words, name)
-		}
-	}
+	clitest.Check(t, New(""), nil)
 }

@@ -47,7 +47,7 @@ func (p Place) storages() []cli.Command {
 			Options: settings(schema.Keys{"authsupported": about(schema.Text(), "Accepted by no type any more.")}),
 			Args:    []cli.Param{{Name: "type", Rule: about(schema.Choice(kinds...).Must(), "Type of the storage.")}, id}},
 		{Words: "set", Summary: "Change the definition of a storage.", Run: p.set, Prompt: []string{"password"}, Args: []cli.Param{id}, Options: changeable(schema.Keys{
-			"delete": about(schema.Named("pve-configid-list"), "Settings to remove."),
+			"delete": about(schema.Named("pve-configid-list").Long(4096), "Settings to remove."),
 			"digest": about(schema.Text().Long(64), "Refuse if the file has another digest by now."),
 		})},
 		{Words: "remove", Summary: "Remove the definition of a storage. Its volumes are kept.", Run: p.remove, Args: []cli.Param{id}},
@@ -64,8 +64,13 @@ func (p Place) storages() []cli.Command {
 
 func (p Place) volumes() []cli.Command {
 	volume := cli.Param{Name: "volume", Rule: about(schema.Text().Must(), "Volume ID, STORAGE:NAME.")}
+	located := cli.Param{Name: "volume", Rule: about(schema.Named("pve-volume-id").Must(), "Volume ID, STORAGE:NAME.")}
 	id := cli.Param{Name: "storage", Rule: about(schema.Named("pve-storage-id").Must(), "Name of the storage.")}
-	vmid := func() *schema.Property { return schema.Integer().Min(100).Max(999999999) }
+	vmid := func() *schema.Property {
+		p := schema.Integer().Min(100).Max(999999999)
+		p.Format.Name = "pve-vmid"
+		return p
+	}
 	snapshot := func() *schema.Property { return schema.Matching(`(?i)[a-z0-9_\-]{1,40}`).Long(40) }
 	stream := []cli.Param{volume,
 		{Name: "format", Rule: about(schema.Choice(storage.StreamFormats...).Must(), "Form of the stream.")},
@@ -79,12 +84,12 @@ func (p Place) volumes() []cli.Command {
 			{Name: "vmid", Rule: about(vmid().Must(), "Guest the volume is for.")},
 			{Name: "filename", Rule: about(schema.Text().Must(), "Name of the volume, '' for the next free one.")},
 			{Name: "size", Rule: about(schema.Matching(`\d+[MG]?`).Must(), "Size in kilobytes, or with M or G.")}},
-			Options: schema.Keys{"format": about(schema.Choice("raw", "qcow2", "subvol", "vmdk"), "Format of the image.")}},
+			Options: schema.Keys{"format": about(schema.Choice("raw", "qcow2", "subvol", "vmdk").Needs("size"), "Format of the image.")}},
 		{Words: "free", Summary: "Remove a volume.", Run: p.free, Args: []cli.Param{volume}, Options: schema.Keys{
 			"delay":   about(schema.Integer().Min(1).Max(30), "Accepted; the command always waits for the end."),
 			"storage": about(schema.Named("pve-storage-id"), "The storage, where the volume is only a name."),
 		}},
-		{Words: "path", Summary: "Show the file or device of a volume.", Run: p.path, Args: []cli.Param{volume}},
+		{Words: "path", Summary: "Show the file or device of a volume.", Run: p.path, Args: []cli.Param{located}},
 		{Words: "prune-backups", Summary: "Remove backups that the rules do not keep.", Run: p.prune, Args: []cli.Param{id}, Options: pruning(vmid())},
 		{Words: "extractconfig", Summary: "Show the configuration inside a backup of a container.", Run: p.extract, Args: []cli.Param{volume}},
 		{Words: "export", Summary: "Write a volume as a stream.", Run: p.export, Args: stream, Options: schema.Keys{

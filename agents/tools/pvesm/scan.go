@@ -28,7 +28,7 @@ type scan struct {
 func scanTable() []scan {
 	server := &cli.Param{Name: "server", Rule: about(schema.Named("pve-storage-server").Must(), "Name or address of the server.")}
 	portal := &cli.Param{Name: "portal", Rule: about(schema.Named("pve-storage-portal-dns").Must(), "Address of the server, with port.")}
-	vg := &cli.Param{Name: "vg", Rule: about(schema.Named("pve-storage-vgname").Must(), "Volume group.")}
+	vg := &cli.Param{Name: "vg", Rule: about(schema.Matching(`[a-zA-Z0-9.+_][a-zA-Z0-9.+_\-]+`).Long(100).Must(), "Volume group.")}
 	first := func(line string) (string, string) { return strings.TrimSpace(line), "" }
 	return []scan{
 		{kind: "nfs", summary: "List the exports of an NFS server.", arg: server,

@@ -53,7 +53,7 @@ var Storage = &section.Definition{
 		"preallocation":            oneOf("off metadata falloc full"),
 		"prune-backups":            properties(pruneBackups),
 		"saferemove":               boolean(),
-		"saferemove-stepsize":      oneOf("1 2 4 8 16 32"),
+		"saferemove-stepsize":      {Type: "integer", Enum: []string{"1", "2", "4", "8", "16", "32"}, Optional: true},
 		"saferemove_throughput":    text(),
 		"server":                   named("pve-storage-server"),
 		"share":                    text(),
