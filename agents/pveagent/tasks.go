@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	vmplace "etcpve/agents/qemu/place"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/qemu/verbs"
 	"etcpve/agents/task"
 	"etcpve/cfs/format/upid"
@@ -45,15 +45,8 @@ func (p place) taskLogs() string {
 
 // process returns the QEMU of a VM; it is zero, and so not alive, if none was started.
 func (p place) process(vmid uint32) (host.Process, error) {
-	content, err := os.ReadFile(filepath.Join(p.guestRun(), fmt.Sprintf("%d.json", vmid)))
-	if errors.Is(err, os.ErrNotExist) {
-		return host.Process{}, nil
-	}
-	var record qemu.Record
-	if err == nil {
-		err = json.Unmarshal(content, &record)
-	}
-	return record.Process, err
+	r, _, err := record.Dir(p.guestRun()).Load(vmid)
+	return r.Process, err
 }
 
 func (p place) powerPath(vmid uint32) string {

@@ -15,6 +15,7 @@ import (
 	"etcpve/agents/qemu/cgroup"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/pages"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/reconcile"
 	"etcpve/cfs/layout"
 )
@@ -84,13 +85,13 @@ func (a *Agent) command(ctx context.Context, vmid uint32, name string, args, res
 }
 
 func (a *Agent) shutdown(ctx context.Context, vmid uint32, _ Action) error {
-	if r, _, err := a.load(vmid); err == nil && r.Stopping.IsZero() {
+	if r, _, err := a.records().Load(vmid); err == nil && r.Stopping.IsZero() {
 		a.told(ctx, vmid, r.Config, preStop)
 	}
 	if err := a.command(ctx, vmid, "system_powerdown", nil, nil); err != nil {
 		return err
 	}
-	return a.update(vmid, func(r *Record) {
+	return a.records().Update(vmid, func(r *record.Record) {
 		r.Pressed = now()
 		if r.Stopping.IsZero() {
 			r.Stopping = r.Pressed
@@ -100,7 +101,7 @@ func (a *Agent) shutdown(ctx context.Context, vmid uint32, _ Action) error {
 
 // kill ends QEMU: asked to, then by SIGTERM, then by SIGKILL.
 func (a *Agent) kill(ctx context.Context, vmid uint32, _ Action) error {
-	r, _, err := a.load(vmid)
+	r, _, err := a.records().Load(vmid)
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (a *Agent) kill(ctx context.Context, vmid uint32, _ Action) error {
 		if r.Hooked {
 			a.told(ctx, vmid, r.Config, preStop)
 		}
-		if err := a.update(vmid, func(r *Record) { r.Stopping = now() }); err != nil {
+		if err := a.records().Update(vmid, func(r *record.Record) { r.Stopping = now() }); err != nil {
 			return err
 		}
 	}
@@ -146,7 +147,7 @@ func (a *Agent) resume(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.command(ctx, vmid, "cont", nil, nil); err != nil {
 		return err
 	}
-	if err := a.update(vmid, func(r *Record) { r.Begun = true }); err != nil {
+	if err := a.records().Update(vmid, func(r *record.Record) { r.Begun = true }); err != nil {
 		return err
 	}
 	return a.started(ctx, vmid)
@@ -176,7 +177,7 @@ func (a *Agent) writePower(vmid uint32, p Power) error {
 
 // reap ends a QEMU whose guest is off, if it is there, and removes its traces.
 func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
-	r, ok, err := a.load(vmid)
+	r, ok, err := a.records().Load(vmid)
 	if err != nil {
 		return err
 	}
@@ -210,11 +211,11 @@ func (a *Agent) blame(_ context.Context, vmid uint32, action Action) error {
 		reason += ": " + said
 	}
 	a.drop(vmid)
-	return a.update(vmid, func(r *Record) { r.Crash, r.Mark = reason, action.Desired.Mark })
+	return a.records().Update(vmid, func(r *record.Record) { r.Crash, r.Mark = reason, action.Desired.Mark })
 }
 
 func mustPID(a *Agent, vmid uint32) int {
-	r, _, _ := a.load(vmid) // 0 for one that cannot be read
+	r, _, _ := a.records().Load(vmid) // 0 for one that cannot be read
 	return r.Process.PID
 }
 

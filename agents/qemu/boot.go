@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/directories"
 	"etcpve/cfs/layout"
 )
 
@@ -183,8 +184,8 @@ func (a *Agent) managed() (map[uint32]bool, error) {
 		return nil, err
 	}
 	managed := map[uint32]bool{}
-	for _, s := range sections(string(content)) {
-		if vmid, ok := layout.ParseVMID(s.id); ok && s.kind == "vm" {
+	for _, s := range directories.Sections(string(content)) {
+		if vmid, ok := layout.ParseVMID(s.ID); ok && s.Kind == "vm" {
 			managed[vmid] = true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/directories"
 	"etcpve/agents/qemu/hardware"
 	"etcpve/agents/qemu/port"
 )
@@ -113,9 +114,9 @@ func (a *Agent) cpuModels() (map[string]cmdline.Options, error) {
 		return nil, err
 	}
 	models := map[string]cmdline.Options{}
-	for _, s := range sections(string(content)) {
-		if s.kind == "cpu-model" {
-			models[s.id] = s.options
+	for _, s := range directories.Sections(string(content)) {
+		if s.Kind == "cpu-model" {
+			models[s.ID] = s.Options
 		}
 	}
 	return models, nil

@@ -8,6 +8,7 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/record"
 )
 
 // A phase is a moment of a VM's life at which its hookscript is run.
@@ -55,10 +56,10 @@ func (a *Agent) told(ctx context.Context, vmid uint32, c cmdline.Config, p phase
 
 // started runs post-start once, when the VM runs or is paused as it shall be.
 func (a *Agent) started(ctx context.Context, vmid uint32) error {
-	r, ok, err := a.load(vmid)
+	r, ok, err := a.records().Load(vmid)
 	if err != nil || !ok || r.Hooked {
 		return err
 	}
 	a.told(ctx, vmid, r.Config, postStart)
-	return a.update(vmid, func(r *Record) { r.Hooked = true })
+	return a.records().Update(vmid, func(r *record.Record) { r.Hooked = true })
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"etcpve/agents/qemu/record"
 )
 
 // An agentProcess is an agent that can be killed without a chance to clean up.
@@ -114,7 +116,7 @@ func TestGuestThatComesUpSlowlyIsWaitedFor(t *testing.T) {
 	n.must(err)
 	d, err := agent.Desired(t.Context(), "100")
 	n.must(err)
-	n.must(agent.save(100, Record{Config: d.Config, Accel: "tcg"}))
+	n.must(agent.records().Save(100, record.Record{Config: d.Config, Accel: "tcg"}))
 	// A script under the name of QEMU, with its arguments, becomes it later.
 	slow := filepath.Join(t.TempDir(), "qemu-system-slow")
 	n.must(os.WriteFile(slow, []byte("#!/bin/sh\nsleep 1\nexec qemu-system-x86_64 \"$@\"\n"), 0o755))

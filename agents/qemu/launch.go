@@ -16,6 +16,7 @@ import (
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/pages"
 	"etcpve/agents/qemu/qdev"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/qemu/state"
 )
 
@@ -46,21 +47,21 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.before(ctx, vmid, d, resumes); err != nil {
 		return err
 	}
-	record := Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
-	if record.Pages, err = pages.Reserve(command.Pages); err != nil {
+	rec := record.Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
+	if rec.Pages, err = pages.Reserve(command.Pages); err != nil {
 		return &cmdline.KeyError{Key: "hugepages", Err: err}
 	}
 	// Written first, so that whatever ends this agent now, the next one finds its VM.
-	if err := a.save(vmid, record); err != nil {
+	if err := a.records().Save(vmid, rec); err != nil {
 		return err
 	}
-	if record.Process, err = a.launch(ctx, vmid, command, d); err != nil {
+	if rec.Process, err = a.launch(ctx, vmid, command, d); err != nil {
 		return a.failStart(ctx, vmid, action, err)
 	}
-	if err := a.save(vmid, record); err != nil {
+	if err := a.records().Save(vmid, rec); err != nil {
 		return err
 	}
-	if err := errors.Join(a.settle(d), a.noteCloudInit(vmid, d.Config), a.shareAtStart(ctx, vmid, d.Config)); err != nil {
+	if err := errors.Join(a.settle(d), a.cloud(vmid).Note(d.Config), a.shareAtStart(ctx, vmid, d.Config)); err != nil {
 		return a.failStart(ctx, vmid, action, err)
 	}
 	for _, tap := range command.Taps {
@@ -87,7 +88,7 @@ func (a *Agent) before(ctx context.Context, vmid uint32, d Desired, resumes bool
 	if err := a.hook(ctx, vmid, d.Config, preStart); err != nil || resumes { // a saved state has its drives open
 		return err
 	}
-	return a.fillCloudInit(ctx, vmid, d.Config)
+	return a.cloud(vmid).Fill(ctx, d.Config)
 }
 
 // build makes the command line of a VM that boots, or goes on from a state.
@@ -164,7 +165,7 @@ func (a *Agent) blameKey(d Desired, err error) error {
 
 // prepare sets what has no place on the command line. It may be repeated.
 func (a *Agent) prepare(ctx context.Context, vmid uint32, d Desired) error {
-	r, ok, err := a.load(vmid)
+	r, ok, err := a.records().Load(vmid)
 	if err != nil || !ok || r.Begun {
 		return err
 	}
@@ -189,7 +190,7 @@ func (a *Agent) prepare(ctx context.Context, vmid uint32, d Desired) error {
 		if err := m.Balloon(ctx, want); err != nil {
 			return err
 		}
-		return a.update(vmid, func(r *Record) { r.Balloon = want })
+		return a.records().Update(vmid, func(r *record.Record) { r.Balloon = want })
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/plug"
+	"etcpve/agents/qemu/record"
 )
 
 // machine is a running VM to be changed towards a configuration.
@@ -28,7 +28,7 @@ func (a *Agent) machine(vmid uint32, desired cmdline.Config) plug.Machine {
 			return a.inEffect(ctx, vmid, desired, key)
 		},
 		Release:   a.guest(vmid).release,
-		CloudInit: func(ctx context.Context) error { return a.fillCloudInit(ctx, vmid, desired) },
+		CloudInit: func(ctx context.Context) error { return a.cloud(vmid).Fill(ctx, desired) },
 		Share: func(ctx context.Context, config cmdline.Config) error {
 			return a.share(ctx, vmid, config)
 		},
@@ -39,8 +39,8 @@ func (a *Agent) machine(vmid uint32, desired cmdline.Config) plug.Machine {
 
 // inEffect is a running VM with one key as desired, on this host.
 func (a *Agent) inEffect(ctx context.Context, vmid uint32, desired cmdline.Config, key string) (g cmdline.Guest, h cmdline.Host, err error) {
-	r, ok, err := a.load(vmid)
-	if err = errors.Join(err, notThere(vmid, ok)); err != nil {
+	r, err := a.records().Must(vmid)
+	if err != nil {
 		return g, h, err
 	}
 	config := maps.Clone(r.Config)
@@ -53,8 +53,8 @@ func (a *Agent) inEffect(ctx context.Context, vmid uint32, desired cmdline.Confi
 
 // share gives a VM that runs its share of the node's CPUs.
 func (a *Agent) share(ctx context.Context, vmid uint32, config cmdline.Config) error {
-	r, ok, err := a.load(vmid)
-	if err = errors.Join(err, notThere(vmid, ok)); err != nil {
+	r, err := a.records().Must(vmid)
+	if err != nil {
 		return err
 	}
 	share, err := cgroup.Parse(config["cpulimit"], config["cpuunits"])
@@ -88,7 +88,7 @@ func (a *Agent) shareAtStart(ctx context.Context, vmid uint32, config cmdline.Co
 		if err == nil {
 			return nil
 		}
-		return a.update(vmid, func(r *Record) { r.Warnings = append(r.Warnings, key+": not applied: "+err.Error()) })
+		return a.records().Update(vmid, func(r *record.Record) { r.Warnings = append(r.Warnings, key+": not applied: "+err.Error()) })
 	}
 	return nil
 }
@@ -104,11 +104,11 @@ func (a *Agent) change(ctx context.Context, vmid uint32, action Action) error {
 		return nil
 	}
 	if c.Do == hotplug.CloudInit {
-		if err := a.noteCloudInit(vmid, action.Desired.Config); err != nil {
+		if err := a.cloud(vmid).Note(action.Desired.Config); err != nil {
 			return err
 		}
 	}
-	return a.update(vmid, func(r *Record) {
+	return a.records().Update(vmid, func(r *record.Record) {
 		if c.Do == hotplug.Balloon {
 			r.Balloon = c.MiB
 		}

@@ -23,7 +23,7 @@ func (metered) Parse(vmid uint32, content string) cmdline.Config {
 }
 
 func (m metered) Running(vmid uint32) (host.Process, cmdline.Config, bool) {
-	r, ok, err := m.load(vmid)
+	r, ok, err := m.records().Load(vmid)
 	return r.Process, r.Config, err == nil && ok && r.Process.PID != 0 && host.Proc.Alive(r.Process)
 }
 

@@ -14,15 +14,16 @@ import (
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
 	"etcpve/agents/qemu/plug"
+	"etcpve/agents/qemu/record"
 )
 
 // A State is what the node shows of one VM.
 type State struct {
-	Known     bool   // it has a record here
-	Record    Record // zero if it has none
-	Status    string // QEMU's own word, "" if no QEMU runs
-	Silent    string // why a QEMU that runs does not answer
-	Ended     string // how QEMU said that it would end, if it did
+	Known     bool          // it has a record here
+	Record    record.Record // zero if it has none
+	Status    string        // QEMU's own word, "" if no QEMU runs
+	Silent    string        // why a QEMU that runs does not answer
+	Ended     string        // how QEMU said that it would end, if it did
 	Devices   map[string]bool
 	Releasing map[string]bool // devices the guest was asked to give up
 	Now       time.Time
@@ -80,7 +81,7 @@ func (a *Agent) Observe(ctx context.Context, key string) (s State, err error) {
 		return s, err
 	}
 	s.Now = now()
-	if s.Record, s.Known, err = a.load(vmid); err != nil {
+	if s.Record, s.Known, err = a.records().Load(vmid); err != nil {
 		return s, err
 	}
 	if !s.Known {
@@ -95,7 +96,7 @@ func (a *Agent) Observe(ctx context.Context, key string) (s State, err error) {
 		}
 		if ok {
 			s.Record.Process = p
-			if err := a.save(vmid, s.Record); err != nil {
+			if err := a.records().Save(vmid, s.Record); err != nil {
 				return s, err
 			}
 		}

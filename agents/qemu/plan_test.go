@@ -7,6 +7,7 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/record"
 )
 
 func TestPlanFollowsThePowerFile(t *testing.T) {
@@ -15,14 +16,14 @@ func TestPlanFollowsThePowerFile(t *testing.T) {
 	}
 	at := time.Unix(1000, 0)
 	up := func(status string) State {
-		return State{Known: true, Status: status, Now: at, Record: Record{Process: host.Process{PID: 1}, Begun: true}}
+		return State{Known: true, Status: status, Now: at, Record: record.Record{Process: host.Process{PID: 1}, Begun: true}}
 	}
 	asked := func(status string, ago time.Duration) State {
 		s := up(status)
 		s.Record.Stopping, s.Record.Pressed = at.Add(-ago), at.Add(-min(ago, 9*time.Second))
 		return s
 	}
-	gone := State{Known: true, Now: at, Record: Record{Process: host.Process{PID: 1}}}
+	gone := State{Known: true, Now: at, Record: record.Record{Process: host.Process{PID: 1}}}
 	crashed := gone
 	crashed.Record.Crash, crashed.Record.Mark = "gone", "m"
 	ended := gone
@@ -52,7 +53,7 @@ func TestPlanFollowsThePowerFile(t *testing.T) {
 		{"switch off", conf(Stopped, nil), up("running"), []string{"shut down"}, 0},
 		{"switch off while paused", conf(Stopped, nil), up("paused"), []string{"resume: to switch off", "shut down"}, 0},
 		{"give it time", conf(Stopped, nil), asked("running", 179*time.Second), nil, 1},
-		{"ask again", conf(Stopped, nil), State{Known: true, Status: "running", Now: at, Record: Record{Stopping: at.Add(-30 * time.Second), Pressed: at.Add(-10 * time.Second)}},
+		{"ask again", conf(Stopped, nil), State{Known: true, Status: "running", Now: at, Record: record.Record{Stopping: at.Add(-30 * time.Second), Pressed: at.Add(-10 * time.Second)}},
 			[]string{"shut down: once more"}, 0},
 		{"out of time", conf(Stopped, nil), asked("running", 180*time.Second), []string{"kill: it did not switch off within 3m0s"}, 0},
 		{"own time-out", conf(Stopped, cmdline.Config{"startup": "order=1,down=5"}), asked("running", 5*time.Second), []string{"kill: it did not switch off within 5s"}, 1},

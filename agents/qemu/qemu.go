@@ -30,10 +30,12 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/directories"
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/plug"
 	"etcpve/agents/qemu/port"
 	"etcpve/agents/qemu/probe"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/reconcile"
 	"etcpve/cfs/layout"
 )
@@ -100,7 +102,7 @@ func New(o Options) (*Agent, error) {
 		}
 	}
 	if o.Volumes == nil {
-		o.Volumes = Directories{Tree: o.Tree, Node: o.Node}
+		o.Volumes = directories.Storages{Tree: o.Tree, Node: o.Node}
 	}
 	if o.Ports == nil {
 		o.Ports = port.New()
@@ -186,7 +188,7 @@ func (a *Agent) concerns(vmid uint32) bool {
 	if _, err := os.Stat(filepath.Join(a.Tree, a.confPath(vmid))); err == nil {
 		return true
 	}
-	_, err := os.Stat(a.recordFile(vmid))
+	_, err := os.Stat(a.records().File(vmid))
 	return err == nil
 }
 
@@ -194,7 +196,7 @@ func (a *Agent) concerns(vmid uint32) bool {
 func (a *Agent) running(context.Context) (keys []string, err error) {
 	entries, err := os.ReadDir(a.RunDir)
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), recordExt)
+		name, ok := strings.CutSuffix(e.Name(), record.Ext)
 		if _, valid := layout.ParseVMID(name); ok && valid {
 			keys = append(keys, name)
 		}

@@ -20,6 +20,7 @@ import (
 	"etcpve/agents/qemu/monitor"
 	"etcpve/agents/qemu/pages"
 	"etcpve/agents/qemu/plug"
+	"etcpve/agents/qemu/record"
 )
 
 // A node is a directory laid out like the cluster file system with an agent
@@ -115,7 +116,7 @@ func (n *node) end() {
 	}
 	records, _ := filepath.Glob(filepath.Join(n.run, "*.json"))
 	for _, name := range records {
-		var r Record
+		var r record.Record
 		if content, err := os.ReadFile(name); err == nil && json.Unmarshal(content, &r) == nil && r.Process.PID > 0 {
 			host.Proc.Signal(r.Process, syscall.SIGKILL)
 		}
@@ -363,7 +364,7 @@ func TestMediumLinkAndBalloonChangeLive(t *testing.T) {
 	n.conf(append(small, nic+",link_down=1", "ide2: none,media=cdrom", "balloon: 32")...)
 	n.await("an empty drive", func() bool { return n.block("ide2").Inserted == nil })
 	n.settled()
-	if r, _, err := n.agent.load(100); err != nil || r.Balloon != 32 || r.Config["net0"] != "virtio=BC:24:11:00:00:01,link_down=1" {
+	if r, _, err := n.agent.records().Load(100); err != nil || r.Balloon != 32 || r.Config["net0"] != "virtio=BC:24:11:00:00:01,link_down=1" {
 		t.Errorf("record %+v, %v", r, err)
 	}
 	var net []struct{ Name string }
@@ -398,7 +399,7 @@ func TestAgentKilledDuringAStartIsMadeUpFor(t *testing.T) {
 	pid := n.status("pid")
 	n.stop()
 	agent := n.agent
-	n.must(agent.update(100, func(r *Record) { r.Process, r.Begun = host.Process{}, false }))
+	n.must(agent.records().Update(100, func(r *record.Record) { r.Process, r.Begun = host.Process{}, false }))
 	n.must(os.Remove(filepath.Join(n.tree, ".status/nodes/n1/qemu-server/100.conf")))
 	n.begin()
 	n.awaitStatus("guest", "running")
@@ -413,7 +414,7 @@ func TestCrashIsSeenAndNotRestarted(t *testing.T) {
 	n.power(Running)
 	n.begin()
 	n.awaitStatus("guest", "running")
-	r, _, err := n.agent.load(100)
+	r, _, err := n.agent.records().Load(100)
 	n.must(err)
 	n.must(host.Proc.Signal(r.Process, syscall.SIGKILL))
 	n.awaitStatus("guest", "crashed")

@@ -2,12 +2,10 @@ package qemu
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
 
-	"etcpve/agents/qemu/cloudinit"
 	"etcpve/agents/qemu/cmdline"
 	guestfile "etcpve/cfs/format/guest"
 	"etcpve/cfs/layout"
@@ -39,22 +37,4 @@ func (a *Agent) Command(ctx context.Context, vmid uint32, snapshot string) (cmdl
 		return cmdline.Command{}, a.at(d, err)
 	}
 	return command, nil
-}
-
-// CloudInitOf returns what the cloud-init drive of a VM has to hold now.
-func (a *Agent) CloudInitOf(ctx context.Context, vmid uint32) (cloudinit.Data, error) {
-	d, err := a.Desired(ctx, strconv.FormatUint(uint64(vmid), 10))
-	if err != nil {
-		return cloudinit.Data{}, err
-	}
-	return a.CloudInit(ctx, vmid, d.Config)
-}
-
-// UpdateCloudInit makes the drive of a VM that does not run anew.
-func (a *Agent) UpdateCloudInit(ctx context.Context, vmid uint32) error {
-	d, err := a.Desired(ctx, strconv.FormatUint(uint64(vmid), 10))
-	if err != nil {
-		return err
-	}
-	return errors.Join(a.fillCloudInit(ctx, vmid, d.Config), a.noteCloudInit(vmid, d.Config))
 }

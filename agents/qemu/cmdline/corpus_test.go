@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"etcpve/agents/host"
-	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/backend"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/directories"
 	"etcpve/agents/qemu/firmware"
 	"etcpve/agents/qemu/monitor"
 	"etcpve/fixtures/golden"
@@ -105,7 +105,7 @@ type bench struct {
 	*testing.T
 	host    cmdline.Host
 	volumes []cmdline.Volume // one for each time one was asked for: some have a volume twice
-	store   qemu.Directories
+	store   directories.Storages
 	kinds   map[string]string // of the storages
 	dir     string
 }
@@ -170,7 +170,7 @@ func (b *bench) storages(corpus string) {
 	if err := os.WriteFile(filepath.Join(b.dir, "storage.cfg"), []byte(text.String()), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	b.store = qemu.Directories{Tree: b.dir, Node: "n1"}
+	b.store = directories.Storages{Tree: b.dir, Node: "n1"}
 }
 
 // volume makes an empty image for a volume of any storage. Whether a storage

@@ -10,7 +10,6 @@ package place
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +25,7 @@ import (
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/storage"
 	"etcpve/cfs/format/guest"
 	"etcpve/cfs/layout"
@@ -192,31 +192,17 @@ func (p Place) lock(ctx context.Context, vmid uint32) (unlock func(), err error)
 	}
 }
 
-func (p Place) recordFile(vmid uint32) string {
-	return filepath.Join(p.RunDir, fmt.Sprintf("%d.json", vmid))
-}
-
 // Record returns what the agent remembers of a VM it started; ok is false if
 // there is nothing.
-func (p Place) Record(vmid uint32) (r qemu.Record, ok bool, err error) {
-	content, err := os.ReadFile(p.recordFile(vmid))
-	if errors.Is(err, os.ErrNotExist) {
-		return r, false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(content, &r)
-	}
-	if err != nil {
-		return r, false, fmt.Errorf("vm %d: record: %w", vmid, err)
-	}
-	return r, true, nil
+func (p Place) Record(vmid uint32) (r record.Record, ok bool, err error) {
+	return record.Dir(p.RunDir).Load(vmid)
 }
 
 // Adopt notes what of a running VM is in effect since a verb changed it, so
 // that the agent does not change it once more. The caller holds the lock, as
 // the last step of EditWith does.
 func (p Place) Adopt(vmid uint32, values map[string]string) error {
-	return p.note(vmid, func(r *qemu.Record) {
+	return p.note(vmid, func(r *record.Record) {
 		for key, value := range values {
 			if value == "" {
 				delete(r.Config, key)
@@ -232,7 +218,7 @@ func (p Place) Adopt(vmid uint32, values map[string]string) error {
 // Release, also when the task that asks for it dies meanwhile: until its repair
 // has looked, nobody knows which volume QEMU uses. The caller holds the lock.
 func (p Place) Hold(vmid uint32, key string) error {
-	return p.note(vmid, func(r *qemu.Record) { r.Moving = append(without(r.Moving, key), key) })
+	return p.note(vmid, func(r *record.Record) { r.Moving = append(without(r.Moving, key), key) })
 }
 
 // Release takes a Hold back.
@@ -242,7 +228,7 @@ func (p Place) Release(ctx context.Context, vmid uint32, key string) error {
 		return fmt.Errorf("vm %d: %w", vmid, err)
 	}
 	defer unlock()
-	return p.note(vmid, func(r *qemu.Record) { r.Moving = without(r.Moving, key) })
+	return p.note(vmid, func(r *record.Record) { r.Moving = without(r.Moving, key) })
 }
 
 func without(keys []string, key string) []string {
@@ -250,21 +236,11 @@ func without(keys []string, key string) []string {
 }
 
 // note changes what is remembered of a VM, if anything is.
-func (p Place) note(vmid uint32, change func(*qemu.Record)) error {
-	r, ok, err := p.Record(vmid)
-	if err != nil || !ok {
+func (p Place) note(vmid uint32, change func(*record.Record)) error {
+	if _, ok, err := p.Record(vmid); err != nil || !ok {
 		return err
 	}
-	change(&r)
-	content, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	draft := p.recordFile(vmid) + ".tmp"
-	if err := os.WriteFile(draft, content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(draft, p.recordFile(vmid))
+	return record.Dir(p.RunDir).Update(vmid, change)
 }
 
 // Process returns the QEMU of a VM; ok is false if none runs.

@@ -14,6 +14,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/qemu/state"
 )
 
@@ -130,8 +131,9 @@ func (p Place) Begin(ctx context.Context, vmid uint32, power qemu.Power) (since 
 // Waits for the end of QEMU.
 const endWait = 10 * time.Second
 
-// End ends a VM at once. Its power file comes first, so that the agent sees an
-// end that was wanted and not a crash.
+// End ends a VM at once. Its power file comes first, and the record says so too, so
+// that the agent sees an end that was wanted: not a crash, and not a guest that
+// switched itself off after a start that is asked for before the agent has looked.
 func (p Place) End(ctx context.Context, vmid uint32, say func(format string, args ...any)) error {
 	if err := p.Power(vmid, qemu.Stopped); err != nil {
 		return err
@@ -142,6 +144,12 @@ func (p Place) End(ctx context.Context, vmid uint32, say func(format string, arg
 	process, running, err := p.Process(vmid)
 	if err != nil || !running {
 		return err
+	}
+	if unlock, err := p.lock(ctx, vmid); err == nil { // an agent that holds it for so long must not keep a VM alive
+		err = p.note(vmid, func(r *record.Record) { r.Stopping = time.Now().Truncate(time.Second) })
+		if unlock(); err != nil {
+			return err
+		}
 	}
 	return endProcess(ctx, process, say)
 }

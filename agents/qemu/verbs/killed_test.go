@@ -15,6 +15,7 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/place"
+	"etcpve/agents/qemu/verbs/job"
 	"etcpve/agents/storage"
 	"etcpve/agents/task"
 	"etcpve/plugins/storage/dir"
@@ -167,7 +168,7 @@ func (n *node) settled(verb string) {
 		all, err := n.Catalog.List(n.Context(), s, "images", 0)
 		n.must(err)
 		for _, i := range all {
-			named, err := job{Verbs: Verbs{n.Place}}.named(s + ":" + i.Name)
+			named, err := job.Job{Place: n.Place}.Named(s + ":" + i.Name)
 			n.must(err)
 			if !named {
 				n.Errorf("%s: nobody names %s:%s; configuration:\n%s", verb, s, i.Name, n.conf(100))

@@ -1,8 +1,8 @@
 // Package verbs is what can be done with a VM once: start and stop it, make
 // snapshots, move and copy its disks, create and remove it. Each verb is a task.
 //
-// It owns the tables of handlers and of repairs, the parameters of each task and
-// the lines in its log. A verb takes the guest's "lock" where PVE does, undoes
+// It owns the tables of handlers and of repairs; the work itself is done in the
+// packages below, by what it is about. A verb takes the guest's "lock" where PVE does, undoes
 // what it made when it fails, and notes in its task's file what it makes, so
 // that after a crash of the agent its repair can undo or finish the rest.
 // It never starts QEMU: that is the agent's, whom a power file tells.
@@ -10,17 +10,13 @@ package verbs
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
-	"strconv"
-	"time"
 
-	"etcpve/agents/guest"
 	"etcpve/agents/qemu/place"
+	"etcpve/agents/qemu/verbs/disks"
+	"etcpve/agents/qemu/verbs/job"
+	"etcpve/agents/qemu/verbs/power"
+	"etcpve/agents/qemu/verbs/provision"
 	"etcpve/agents/task"
-	config "etcpve/cfs/format/guest"
-	"etcpve/cfs/format/schema"
 )
 
 // Types of tasks, as Proxmox VE calls them.
@@ -36,96 +32,63 @@ const (
 // Verbs do their work at a place.
 type Verbs struct{ place.Place }
 
-// A job is one task with the VM it is about.
-type job struct {
-	Verbs
-	vmid   uint32
-	params map[string]string
-	log    *task.Log
+// A verb does the work of one task.
+type verb func(context.Context, job.Job) error
+
+func disk(do func(disks.Work, context.Context) error) verb {
+	return func(ctx context.Context, j job.Job) error { return do(disks.Of(j), ctx) }
 }
 
-func (j job) text(name string) string { return j.params[name] }
-
-func (j job) truth(name string) bool {
-	truth, _ := schema.Bool(j.params[name])
-	return truth
+func run(do func(power.Work, context.Context) error) verb {
+	return func(ctx context.Context, j job.Job) error { return do(power.Of(j), ctx) }
 }
 
-// seconds reads a time-out.
-func (j job) seconds(name string, otherwise time.Duration) time.Duration {
-	if n, err := strconv.Atoi(j.params[name]); err == nil && n >= 0 {
-		return time.Duration(n) * time.Second
-	}
-	return otherwise
+func shape(do func(provision.Work, context.Context) error) verb {
+	return func(ctx context.Context, j job.Job) error { return do(provision.Of(j), ctx) }
 }
 
-// handler makes a task of a verb.
-func (v Verbs) handler(do func(job, context.Context) error) task.Handler {
-	return func(ctx context.Context, r task.Request, log *task.Log) error {
-		vmid, err := place.VMID(r.ID)
-		if err != nil {
-			return err
+func keep(do func(snapshots, context.Context) error) verb {
+	return func(ctx context.Context, j job.Job) error { return do(snapshots{j}, ctx) }
+}
+
+// handlers makes tasks of verbs.
+func (v Verbs) handlers(verbs map[string]verb) map[string]task.Handler {
+	all := map[string]task.Handler{}
+	for name, do := range verbs {
+		all[name] = func(ctx context.Context, r task.Request, log *task.Log) error {
+			vmid, err := place.VMID(r.ID)
+			if err != nil {
+				return err
+			}
+			return do(ctx, job.Job{Place: v.Place, VMID: vmid, Params: r.Params, Log: log})
 		}
-		return do(job{Verbs: v, vmid: vmid, params: r.Params, log: log}, ctx)
 	}
+	return all
 }
 
 // Handlers returns the tasks there are.
 func (v Verbs) Handlers() map[string]task.Handler {
-	all := map[string]task.Handler{}
-	for name, do := range map[string]func(job, context.Context) error{
-		Start: job.start, Stop: job.stop, Shutdown: job.shutdown, Reboot: job.reboot, Reset: job.reset,
-		Suspend: job.suspend, Resume: job.resume,
-		Snapshot: job.snapshot, DelSnapshot: job.delSnapshot, Rollback: job.rollback,
-		Create: job.create, Destroy: job.destroy, Clone: job.clone, Template: job.template,
-		Configure: job.configure, Resize: job.resize, Move: job.move, ImportDisk: job.importDisk, Rescan: job.rescan,
-	} {
-		all[name] = v.handler(do)
-	}
-	return all
+	return v.handlers(map[string]verb{
+		Start: run(power.Work.Start), Stop: run(power.Work.Stop), Shutdown: run(power.Work.Shutdown),
+		Reboot: run(power.Work.Reboot), Reset: run(power.Work.Reset),
+		Suspend: run(power.Work.Suspend), Resume: run(power.Work.Resume),
+		Snapshot: keep(snapshots.snapshot), DelSnapshot: keep(snapshots.delSnapshot), Rollback: keep(snapshots.rollback),
+		Create: shape(provision.Work.Create), Destroy: shape(provision.Work.Destroy),
+		Clone: shape(provision.Work.Clone), Template: shape(provision.Work.Template),
+		Configure: shape(provision.Work.Configure),
+		Resize:    disk(disks.Work.Resize), Move: disk(disks.Work.Move),
+		ImportDisk: disk(disks.Work.ImportDisk), Rescan: disk(disks.Work.Rescan),
+	})
 }
 
 // Repairs returns what cleans up after a task whose agent died. A start or stop
 // needs none: its power file is written, and the agent of VMs goes on.
 func (v Verbs) Repairs() map[string]task.Handler {
-	all := map[string]task.Handler{}
-	for name, do := range map[string]func(job, context.Context) error{
-		Suspend: job.repairSuspend, Snapshot: job.repairSnapshot, DelSnapshot: job.repairSnapshot, Rollback: job.repairSnapshot,
-		Create: job.repairCreate, Destroy: job.repairDestroy, Clone: job.repairClone, Template: job.repairTemplate,
-		Configure: job.repairMade, ImportDisk: job.repairMade, Move: job.repairMove,
-	} {
-		all[name] = v.handler(do)
-	}
-	return all
-}
-
-// load reads the configuration of a VM that is not locked, or whose lock is to
-// be ignored.
-func (j job) load(ctx context.Context) (*config.Config, error) {
-	c, err := j.Load(ctx, j.vmid)
-	if err == nil && !j.truth("skiplock") {
-		err = guest.CheckLock(c)
-	}
-	return c, err
-}
-
-// running returns the configuration of a VM that runs and is not locked.
-func (j job) running(ctx context.Context) (*config.Config, error) {
-	c, err := j.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	running, err := j.Running(ctx, j.vmid)
-	if err == nil && !running {
-		err = fmt.Errorf("VM %d not running", j.vmid)
-	}
-	return c, err
-}
-
-// gone forgives a VM that is not there: nothing of it can be repaired.
-func gone(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
+	return v.handlers(map[string]verb{
+		Suspend:  run(power.Work.RepairSuspend),
+		Snapshot: keep(snapshots.repair), DelSnapshot: keep(snapshots.repair), Rollback: keep(snapshots.repair),
+		Create: shape(provision.Work.RepairCreate), Destroy: shape(provision.Work.RepairDestroy),
+		Clone: shape(provision.Work.RepairClone), Template: shape(provision.Work.RepairTemplate),
+		Configure: disk(disks.Work.RepairMade), ImportDisk: disk(disks.Work.RepairMade), Move: disk(disks.Work.RepairMove),
+	})
 }

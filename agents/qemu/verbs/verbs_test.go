@@ -19,6 +19,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/place"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/storage"
 	"etcpve/agents/task"
 )
@@ -107,7 +108,7 @@ func (n *node) begin() {
 func (n *node) killGuests() {
 	records, _ := filepath.Glob(filepath.Join(n.RunDir, "*.json"))
 	for _, name := range records {
-		var r qemu.Record
+		var r record.Record
 		if content, err := os.ReadFile(name); err == nil && json.Unmarshal(content, &r) == nil && r.Process.PID > 0 {
 			_ = host.Proc.Signal(r.Process, syscall.SIGKILL) // it may be gone
 		}

@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"etcpve/agents/qemu/verbs"
+	"etcpve/agents/qemu/verbs/job"
 	"etcpve/agents/reconcile"
 	"etcpve/agents/task"
 	"etcpve/cfs/format/guest"
@@ -86,7 +87,7 @@ func (a *Agent) Plan(c *guest.Config, _ struct{}) []Action {
 	if c == nil || c.Main.Has("lock") {
 		return nil
 	}
-	wishes := verbs.Wishes(c.Main)
+	wishes := job.Wishes(c.Main)
 	if len(wishes) == 0 {
 		return nil
 	}

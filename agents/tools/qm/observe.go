@@ -2,17 +2,15 @@ package qm
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"etcpve/agents/host"
-	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/record"
 )
 
 // qmpTimeout is how long a guest's QEMU may take to say what it does.
@@ -38,16 +36,15 @@ func (o observed) plain() string {
 // observe looks at the record that the agent keeps, the process, and QEMU.
 func (p Place) observe(ctx context.Context, vmid uint32) observed {
 	stopped := observed{status: "stopped"}
-	content, err := os.ReadFile(filepath.Join(p.RunDir, fmt.Sprintf("%d.json", vmid)))
-	var record qemu.Record
-	if err != nil || json.Unmarshal(content, &record) != nil {
+	r, ok, err := record.Dir(p.RunDir).Load(vmid)
+	if err != nil || !ok {
 		return stopped
 	}
-	usage, err := host.Proc.Usage(record.Process)
+	usage, err := host.Proc.Usage(r.Process)
 	if err != nil {
 		return stopped
 	}
-	return observed{status: p.ask(ctx, vmid), process: record.Process, usage: usage}
+	return observed{status: p.ask(ctx, vmid), process: r.Process, usage: usage}
 }
 
 // ask returns QEMU's word for what the guest does. A QEMU that does not answer

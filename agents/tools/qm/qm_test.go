@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"etcpve/agents/host"
-	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/place"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/qemu/verbs"
 	"etcpve/agents/storage"
 	"etcpve/agents/task"
@@ -48,7 +48,7 @@ func newPlace(t *testing.T) Place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := json.Marshal(qemu.Record{Process: self})
+	record, err := json.Marshal(record.Record{Process: self})
 	if err != nil {
 		t.Fatal(err)
 	}

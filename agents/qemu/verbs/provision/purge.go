@@ -1,26 +1,23 @@
-package verbs
+package provision
 
 import (
-	"iter"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/verbs/job"
 	"etcpve/cfs/format/schema"
 )
 
-func mapsKeys[K comparable, V any](m map[K]V) iter.Seq[K] { return maps.Keys(m) }
-
-func (j job) read(path string) (string, error) {
+func (j Work) read(path string) (string, error) {
 	content, err := os.ReadFile(filepath.Join(j.Tree, path))
-	return string(content), gone(err)
+	return string(content), job.Gone(err)
 }
 
 // highlyAvailable reports whether HA looks after a VM.
-func (j job) highlyAvailable(vmid uint32) (bool, error) {
+func (j Work) highlyAvailable(vmid uint32) (bool, error) {
 	text, err := j.read("ha/resources.cfg")
 	for line := range strings.Lines(text) {
 		if strings.Join(strings.Fields(line), " ") == "vm: "+strconv.FormatUint(uint64(vmid), 10) {
@@ -31,8 +28,8 @@ func (j job) highlyAvailable(vmid uint32) (bool, error) {
 }
 
 // purge takes a VM out of HA and of backup jobs.
-func (j job) purge() error {
-	id := strconv.FormatUint(uint64(j.vmid), 10)
+func (j Work) purge() error {
+	id := strconv.FormatUint(uint64(j.VMID), 10)
 	resources, err := j.read("ha/resources.cfg")
 	if err != nil {
 		return err
@@ -54,11 +51,11 @@ func (j job) purge() error {
 	return j.replace("jobs.cfg", jobs, withoutMember(jobs, "vmid", id))
 }
 
-func (j job) replace(path, before, after string) error {
+func (j Work) replace(path, before, after string) error {
 	if before == after {
 		return nil
 	}
-	j.log.Printf("remove VM %d from %s", j.vmid, path)
+	j.Log.Printf("remove VM %d from %s", j.VMID, path)
 	return j.Write(path, after)
 }
 
@@ -78,7 +75,7 @@ func withoutSection(text, header string) string {
 }
 
 // withoutMember removes a member from the list that a key of any section has; a
-// list of which nothing is left takes its section with it.
+// List of which nothing is left takes its section with it.
 func withoutMember(text, key, member string) string {
 	empty, header := []string{}, ""
 	var b strings.Builder

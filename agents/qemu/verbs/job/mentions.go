@@ -1,4 +1,4 @@
-package verbs
+package job
 
 import (
 	"os"
@@ -22,18 +22,18 @@ func mentions(file, volume string) (bool, error) {
 		return true, nil // a container's volumes are not told apart here
 	}
 	c, _ := config.Parse(layout.QEMU, 0, string(content))
-	return volumesOf(c)[volume], nil
+	return VolumesOf(c)[volume], nil
 }
 
-// volumesOf are all volumes that a configuration names.
-func volumesOf(c *config.Config) map[string]bool {
+// VolumesOf are all volumes that a configuration names.
+func VolumesOf(c *config.Config) map[string]bool {
 	all := map[string]bool{}
 	sections := []*config.Section{c.Main, c.Pending}
 	for _, s := range c.Snapshots {
 		sections = append(sections, s)
 	}
 	for _, s := range sections {
-		for _, v := range owned(s) {
+		for _, v := range Owned(s) {
 			all[v.Volume] = true
 		}
 		if state := s.Get("vmstate"); state != "" {
@@ -43,8 +43,8 @@ func volumesOf(c *config.Config) map[string]bool {
 	return all
 }
 
-// owned are the volumes of a section that are on a storage, used or not.
-func owned(s *config.Section) (all []config.Volume) {
+// Owned are the volumes of a section that are on a storage, used or not.
+func Owned(s *config.Section) (all []config.Volume) {
 	for _, v := range config.Volumes(layout.QEMU, s) {
 		if _, _, ok := v.Storage(); ok {
 			all = append(all, v)

@@ -1,4 +1,9 @@
-package verbs
+// Package blockjob lets a running QEMU copy disks for a task.
+//
+// It owns the names of the block jobs and of the nodes they write to, which tell
+// a repair what is whose, and their end: a task that fails leaves none. It never
+// changes which volume a guest uses.
+package blockjob
 
 import (
 	"context"
@@ -11,35 +16,39 @@ import (
 	"time"
 
 	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/verbs/job"
 )
 
-// A backup is a copy that a running QEMU makes of a disk as it is when all
+// Jobs are the block jobs of one task.
+type Jobs struct{ job.Job }
+
+// A Backup is a copy that a running QEMU makes of a disk as it is when all
 // copies of one task begin.
-type backup struct {
-	node, from, to string // QEMU's node, and the volumes
-	limit          int64  // KiB/s
+type Backup struct {
+	Node, From, To string // QEMU's node, and the volumes
+	Limit          int64  // KiB/s
 }
 
 // tag begins the names of the block jobs of this task, and of the nodes they
 // write to.
-func (j job) tag() string {
+func (j Jobs) tag() string {
 	sum := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(j.params)) {
-		if key != madeKey && key != makingKey {
-			fmt.Fprintf(sum, "%s=%s\n", key, j.params[key])
+	for _, key := range slices.Sorted(maps.Keys(j.Params)) {
+		if !job.Notes(key) {
+			fmt.Fprintf(sum, "%s=%s\n", key, j.Params[key])
 		}
 	}
 	return fmt.Sprintf("verb-%x-", sum.Sum(nil)[:4])
 }
 
-// jobName names the block job for a drive.
-func (j job) jobName(node string) string { return j.tag() + strings.TrimPrefix(node, "drive-") }
+// JobName names the block job for a drive.
+func (j Jobs) JobName(node string) string { return j.tag() + strings.TrimPrefix(node, "drive-") }
 
 // jobPoll is how often block jobs are looked at.
 const jobPoll = 100 * time.Millisecond
 
-// openDrive returns the key under which a running QEMU has a volume.
-func (j job) openDrive(vmid uint32, volume string) (key string, ok bool, err error) {
+// OpenDrive returns the key under which a running QEMU has a volume.
+func (j Jobs) OpenDrive(vmid uint32, volume string) (key string, ok bool, err error) {
 	r, _, err := j.Record(vmid)
 	if err != nil {
 		return "", false, err
@@ -55,8 +64,8 @@ func (j job) openDrive(vmid uint32, volume string) (key string, ok bool, err err
 	return "", false, nil
 }
 
-// openNode lets QEMU open a volume under the name of a node.
-func (j job) openNode(ctx context.Context, m *monitor.Monitor, name, volume string) error {
+// OpenNode lets QEMU open a volume under the name of a node.
+func (j Jobs) OpenNode(ctx context.Context, m *monitor.Monitor, name, volume string) error {
 	if err := j.Catalog.ActivateVolumes(ctx, "", volume); err != nil {
 		return err
 	}
@@ -74,32 +83,32 @@ func (j job) openNode(ctx context.Context, m *monitor.Monitor, name, volume stri
 	}, nil)
 }
 
-// backUp lets a running QEMU copy disks, all as they are now.
-func (j job) backUp(ctx context.Context, vmid uint32, copies []*backup) (err error) {
+// BackUp lets a running QEMU copy disks, all as they are now.
+func (j Jobs) BackUp(ctx context.Context, vmid uint32, copies []*Backup) (err error) {
 	if len(copies) == 0 {
 		return nil
 	}
 	var actions []map[string]any
 	err = j.QMP(ctx, vmid, func(m *monitor.Monitor) error {
 		for _, b := range copies {
-			name := j.jobName(b.node)
-			if err := j.openNode(ctx, m, name, b.to); err != nil {
+			name := j.JobName(b.Node)
+			if err := j.OpenNode(ctx, m, name, b.To); err != nil {
 				return err
 			}
 			actions = append(actions, map[string]any{"type": "blockdev-backup", "data": map[string]any{
-				"job-id": name, "device": b.node, "target": name, "sync": "full", "speed": b.limit << 10, "auto-dismiss": false,
+				"job-id": name, "device": b.Node, "target": name, "sync": "full", "speed": b.Limit << 10, "auto-dismiss": false,
 			}})
 		}
 		return m.Run(ctx, "transaction", map[string]any{"actions": actions, "properties": map[string]any{"completion-mode": "grouped"}}, nil)
 	})
 	if err == nil {
-		err = j.awaitJobs(ctx, vmid, "concluded")
+		err = j.AwaitJobs(ctx, vmid, "concluded")
 	}
-	return errors.Join(err, j.cancelJobs(context.WithoutCancel(ctx), vmid))
+	return errors.Join(err, j.CancelJobs(context.WithoutCancel(ctx), vmid))
 }
 
-// A blockJob is one job as QEMU tells of it.
-type blockJob struct {
+// A progress is one job as QEMU tells of it.
+type progress struct {
 	ID      string
 	Status  string
 	Current int64 `json:"current-progress"`
@@ -108,8 +117,8 @@ type blockJob struct {
 }
 
 // jobs lists the block jobs of verbs.
-func (j job) jobs(ctx context.Context, vmid uint32) (mine []blockJob, err error) {
-	var all []blockJob
+func (j Jobs) jobs(ctx context.Context, vmid uint32) (mine []progress, err error) {
+	var all []progress
 	if err := j.Command(ctx, vmid, "query-jobs", nil, &all); err != nil {
 		return nil, err
 	}
@@ -121,8 +130,8 @@ func (j job) jobs(ctx context.Context, vmid uint32) (mine []blockJob, err error)
 	return mine, nil
 }
 
-// awaitJobs waits until all jobs have come to a status, and tells how far they are.
-func (j job) awaitJobs(ctx context.Context, vmid uint32, status string) error {
+// AwaitJobs waits until all jobs have come to a status, and tells how far they are.
+func (j Jobs) AwaitJobs(ctx context.Context, vmid uint32, status string) error {
 	told := map[string]int64{}
 	for {
 		all, err := j.jobs(ctx, vmid)
@@ -136,7 +145,7 @@ func (j job) awaitJobs(ctx context.Context, vmid uint32, status string) error {
 			}
 			if tenth := b.Current * 10 / max(b.Total, 1); b.Total > 0 && tenth > told[b.ID] {
 				told[b.ID] = tenth
-				j.log.Printf("drive-%s: transferred %d of %d bytes (%d%%)", strings.TrimPrefix(b.ID, j.tag()), b.Current, b.Total, b.Current*100/b.Total)
+				j.Log.Printf("drive-%s: transferred %d of %d bytes (%d%%)", strings.TrimPrefix(b.ID, j.tag()), b.Current, b.Total, b.Current*100/b.Total)
 			}
 			if b.Status != status && b.Status != "concluded" {
 				waits++
@@ -153,8 +162,8 @@ func (j job) awaitJobs(ctx context.Context, vmid uint32, status string) error {
 	}
 }
 
-// cancelJobs ends all jobs of verbs in a QEMU, and lets go of what they wrote to.
-func (j job) cancelJobs(ctx context.Context, vmid uint32) error {
+// CancelJobs ends all jobs of verbs in a QEMU, and lets go of what they wrote to.
+func (j Jobs) CancelJobs(ctx context.Context, vmid uint32) error {
 	if running, err := j.Running(ctx, vmid); err != nil || !running {
 		return err
 	}
@@ -188,7 +197,7 @@ func (j job) cancelJobs(ctx context.Context, vmid uint32) error {
 }
 
 // closeNodes lets go of the nodes that jobs wrote to and no disk uses.
-func (j job) closeNodes(ctx context.Context, vmid uint32) error {
+func (j Jobs) closeNodes(ctx context.Context, vmid uint32) error {
 	var nodes []struct {
 		Name string `json:"node-name"`
 	}

@@ -1,0 +1,50 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"etcpve/agents/guest"
+	"etcpve/agents/qemu/verbs/job"
+	"etcpve/agents/qemu/verbs/power"
+	config "etcpve/cfs/format/guest"
+	"etcpve/cfs/layout"
+)
+
+// Create makes a VM with the volumes it asks for.
+func (j Work) Create(ctx context.Context) error {
+	c := config.New(layout.QEMU, j.VMID)
+	for _, key := range j.settings() {
+		c.Main.Set(key, j.Text(key))
+	}
+	complete(c)
+	lock := c.Main.Get("lock")
+	if err := j.locked(c.VMID, guest.LockCreate); err != nil {
+		return err
+	}
+	err := j.Fill(ctx, j.VMID, c.Main, c.Main.Keys())
+	if err == nil {
+		err = job.CheckText(c)
+	}
+	if err == nil {
+		if c.Main.Delete("lock"); lock != "" {
+			c.Main.Set("lock", lock)
+		}
+		err = j.Edit(ctx, j.VMID, func(now *config.Config) error { now.Main = c.Main; return nil })
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("unable to create VM %d - %w", j.VMID, err), j.undoCreate(context.WithoutCancel(ctx)))
+	}
+	if !j.Truth("start") {
+		return nil
+	}
+	return power.Of(j.Job).Start(ctx)
+}
+
+// undoCreate removes a VM that could not be made, if it is still locked for that.
+func (j Work) undoCreate(ctx context.Context) error {
+	return j.undoNew(ctx, j.VMID, guest.LockCreate)
+}
+
+func (j Work) RepairCreate(ctx context.Context) error { return j.undoCreate(ctx) }
