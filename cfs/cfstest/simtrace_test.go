@@ -99,7 +99,7 @@ func (w *world) countMembers(run *incarnation, s consensus.Status) {
 
 // simFaultNames is what must happen in a run of many seeds.
 var simFaultNames = []string{
-	"message lost", "message doubled", "message overtaken", "message held up", "message cut off", "message cut off one way",
+	"message lost", "message doubled", "message overtaken", "message held up", "message cut off", "message cut off one way", "stream broken",
 	"power failed", "power failed before a sync", "power failed after a sync", "all nodes without power",
 	"tree lost and replayed from the log", "disk full", "disk full in a sync", "disk lost",
 	"clock set", "node stopped for a moment",

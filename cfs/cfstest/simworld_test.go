@@ -299,6 +299,10 @@ func (w *world) post(run *incarnation, p parcel) {
 			if m.GetType() == raftpb.MsgSnap && w.random.IntN(2) > 0 { // small ones are not reported
 				w.after(time.Millisecond, func() { run.node.SnapshotSent(p.to, arrived) })
 			}
+			if !arrived && w.seed%3 == 2 && p.number%5 == 0 { // in some worlds streams notice
+				w.count("stream broken")
+				w.after(20*time.Millisecond, func() { run.node.Unreachable(p.to) })
+			}
 		})
 	}
 }

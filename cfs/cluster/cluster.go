@@ -13,11 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +46,7 @@ type Order interface {
 type Inbox interface {
 	StepFrom(ctx context.Context, from uint64, message []byte) error
 	SnapshotSent(to uint64, arrived bool)
+	Unreachable(to uint64)
 	Committed(ctx context.Context, after uint64) ([]byte, error)
 	Feed(ctx context.Context, bundle []byte) error
 }
@@ -81,8 +80,9 @@ type Cluster struct {
 	relay  *relay
 	pieces pieces
 	large  chan transfer
-	edited chan struct{} // the definition in the tree may have changed
-	fresh  atomic.Bool   // the group may still count on a log that is gone: stay silent
+	edited chan struct{}                                         // the definition in the tree may have changed
+	routes atomic.Pointer[map[netip.AddrPort][]membership.Route] // of gossip, by address
+	fresh  atomic.Bool                                           // the group may still count on a log that is gone: stay silent
 
 	mu         sync.Mutex // guards what follows
 	definition corosync.Definition
@@ -111,6 +111,7 @@ func New(config Config) (*Cluster, error) {
 		return nil, err
 	}
 	c.definition = d
+	c.chart(d)
 	return c, nil
 }
 
@@ -195,32 +196,34 @@ func (c *Cluster) Run(ctx context.Context) error {
 	return nil
 }
 
-// take runs a member's part until ctx ends or its own address changes.
+// take runs a member's part until ctx ends or its own addresses change.
 func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	address, err := resolve(ctx, own.Address())
+	seat, err := c.seat(ctx, own)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(address, c.config.Port).String())
+	listeners, err := c.listen(ctx, seat)
 	if err != nil {
-		return fmt.Errorf("cluster: listen for members: %w", err)
+		return err
 	}
-	gossip, err := c.startGossip(address)
+	gossip, err := c.startGossip(seat)
 	if err != nil {
-		listener.Close()
+		for _, l := range listeners {
+			l.Close()
+		}
 		return err
 	}
 	peers := peer.New(c.config.Node, c, c, c.doorman(), c.log)
 	c.mu.Lock()
 	c.peers, c.gossip = peers, gossip
 	c.mu.Unlock()
-	c.log.Info("member of a cluster", "node", c.config.Node, "address", address.String(), "cluster", c.Definition().Cluster)
+	c.log.Info("member of a cluster", "node", c.config.Node, "addresses", fmt.Sprint(seat), "cluster", c.Definition().Cluster)
 
 	var working sync.WaitGroup
 	failed := make(chan error, 1)
-	working.Go(func() { failed <- peers.Run(ctx, listener) })
+	working.Go(func() { failed <- peers.Run(ctx, listeners...) })
 	working.Go(func() { c.carry(ctx, peers) })
 	working.Go(func() { c.spread.Run(ctx, gossip) })
 	working.Go(func() { c.herald(ctx, gossip) })
@@ -252,7 +255,7 @@ func (c *Cluster) follow(ctx context.Context, own corosync.Node, gossip *members
 		case <-c.edited:
 			c.adopt()
 			now, member := c.Definition().Node(c.config.Node)
-			if !member || now.Address() != own.Address() {
+			if !member || !sameSeat(now, own) {
 				return nil
 			}
 		}
@@ -269,27 +272,6 @@ func (c *Cluster) mark(gossip *membership.Gossip) {
 		c.log.Warn("node does not answer", "node", node)
 		c.config.Store.DropNode(node)
 	}
-}
-
-func (c *Cluster) startGossip(address netip.Addr) (*membership.Gossip, error) {
-	secret, err := c.config.Home.Secret()
-	if err != nil {
-		return nil, err
-	}
-	return membership.Start(membership.Config{
-		Node: c.config.Node, Listen: netip.AddrPortFrom(address, c.config.Port+1), Key: secret, Timing: c.config.Timing, Log: c.log,
-		Allowed: func(node string) bool { _, ok := c.Definition().Node(node); return ok },
-	}, carrier{c})
-}
-
-// others returns where the other members gossip.
-func (c *Cluster) others() (addresses []string) {
-	for _, n := range c.Definition().Nodes {
-		if n.Name != c.config.Node {
-			addresses = append(addresses, net.JoinHostPort(n.Address(), strconv.Itoa(int(c.config.Port)+1)))
-		}
-	}
-	return addresses
 }
 
 // adopt takes over the definition from the tree if it is newer than the one that
@@ -320,6 +302,7 @@ func (c *Cluster) adopt() {
 			c.log.Error("definition not kept", "err", err)
 		}
 	}
+	c.chart(d)
 	c.mu.Lock()
 	c.definition = d
 	peers := c.peers
@@ -338,12 +321,6 @@ func define(text []byte) (corosync.Definition, error) {
 		return corosync.Definition{}, err
 	}
 	return corosync.Define(root)
-}
-
-// Address implements peer.Directory.
-func (c *Cluster) Address(node string) (string, bool) {
-	n, ok := c.Definition().Node(node)
-	return net.JoinHostPort(n.Address(), strconv.Itoa(int(c.config.Port))), ok
 }
 
 // Identity implements peer.Directory.
@@ -369,17 +346,4 @@ func (c *Cluster) askStatus(ctx context.Context, node string, body []byte) ([]by
 		return nil, peer.ErrUnreachable
 	}
 	return peers.Call(ctx, node, kindStatus, body)
-}
-
-// resolve turns the address of the definition, which may be a name, into one to
-// listen on.
-func resolve(ctx context.Context, name string) (netip.Addr, error) {
-	if a, err := netip.ParseAddr(name); err == nil {
-		return a, nil
-	}
-	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-	if err != nil || len(list) == 0 {
-		return netip.Addr{}, fmt.Errorf("cluster: own address %s: %w", name, err)
-	}
-	return list[0].Unmap(), nil
 }

@@ -108,11 +108,31 @@ func admissible(d corosync.Definition, highest uint32, n *corosync.Node) error {
 			}
 		}
 	}
+	if err := sameLinks(d, *n); err != nil {
+		return err
+	}
 	if n.ID == 0 {
 		n.ID = highest + 1
 	}
 	if len(d.Nodes) >= maxNodes {
 		return fmt.Errorf("the cluster has %d nodes already", len(d.Nodes))
+	}
+	return nil
+}
+
+// sameLinks refuses a node that lacks a link, or has one that nobody else has: it would
+// be cut off by a failure that the others survive. The witness has one address.
+func sameLinks(d corosync.Definition, n corosync.Node) error {
+	if n.Witness {
+		return nil
+	}
+	for link := range corosync.MaxLinks {
+		switch has := n.Addresses[link] != ""; {
+		case has && !slices.Contains(d.Links, link):
+			return fmt.Errorf("node %s: the cluster has no link %d", n.Name, link)
+		case !has && slices.Contains(d.Links, link):
+			return fmt.Errorf("node %s: no address for link %d, which the cluster has: name it with --link%d", n.Name, link, link)
+		}
 	}
 	return nil
 }

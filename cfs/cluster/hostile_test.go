@@ -35,6 +35,7 @@ func (*deadEnd) SetMember(context.Context, consensus.Status, uint64, consensus.R
 	return nil
 }
 func (*deadEnd) SnapshotSent(uint64, bool) {}
+func (*deadEnd) Unreachable(uint64)        {}
 func (*deadEnd) Status() consensus.Status  { return consensus.Status{ID: 1} }
 
 // member returns the part of node n1 of a cluster with n2, which runs nothing.

@@ -136,6 +136,13 @@ func (c *Cluster) Message(from string, kind uint8, body []byte) {
 	}
 }
 
+// Lost says that messages to another member may have been lost.
+func (c *Cluster) Lost(to string) {
+	if n, member := c.Definition().Node(to); member {
+		c.order.Unreachable(uint64(n.ID))
+	}
+}
+
 // Answer replies to another member.
 func (c *Cluster) Answer(ctx context.Context, from string, kind uint8, body []byte) ([]byte, error) {
 	switch kind {

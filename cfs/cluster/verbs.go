@@ -183,15 +183,16 @@ type Member struct {
 	Address string `json:"address"`
 	Online  bool   `json:"online"`
 	Role    string `json:"role"` // voter, learner, or none yet
+	Links   []Link `json:"links"`
 }
 
 // Report says how the cluster looks from this node.
 func (c *Cluster) Report() Report {
-	d, s, alive := c.Definition(), c.order.Status(), c.Alive()
+	d, s, alive, ways := c.Definition(), c.order.Status(), c.Alive(), c.ways()
 	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied,
 		Wanted: voters.Want(len(d.Nodes), mostVoters(d))}
 	for _, n := range d.Nodes {
-		m := Member{Name: n.Name, ID: n.ID, Votes: n.Votes, Address: n.Address(), Online: slices.Contains(alive, n.Name), Role: "none yet"}
+		m := Member{Name: n.Name, ID: n.ID, Votes: n.Votes, Address: n.Address(), Online: slices.Contains(alive, n.Name), Role: "none yet", Links: c.linksOf(d, n, ways)}
 		switch id := uint64(n.ID); {
 		case slices.Contains(s.Voters, id):
 			m.Role = "voter"

@@ -131,8 +131,8 @@ func (c *Cluster) awaitSetup(ctx context.Context) error {
 // A stranger knows no member.
 type stranger struct{ Home }
 
-// Address implements peer.Directory.
-func (stranger) Address(string) (string, bool) { return "", false }
+// Addresses implements peer.Directory.
+func (stranger) Addresses(string) ([]string, bool) { return nil, false }
 
 // furnish gives a home a certificate of its own if it has none: that of a node
 // that is in no cluster yet.

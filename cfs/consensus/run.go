@@ -162,6 +162,9 @@ func (n *Node) hasLost(m *raftpb.Message) bool {
 func (n *Node) tell(r report) {
 	if !r.snapshot {
 		n.raft.ReportUnreachable(r.to)
+		if n.raft.BasicStatus().Lead == r.to {
+			n.repeat(0) // it may never have seen what was handed to it
+		}
 		return
 	}
 	delete(n.snapshots, r.to)

@@ -45,11 +45,14 @@ type Carrier interface {
 // Config says who takes part.
 type Config struct {
 	Node    string
-	Listen  netip.AddrPort         // where to listen, for datagrams and streams
+	Listen  []netip.AddrPort       // where to listen, for datagrams and streams; others know the first
 	Key     []byte                 // 16, 24 or 32 bytes, the same on every node
 	Allowed func(node string) bool // who is a member by the cluster's definition
 	Timing  Timing
 	Log     *slog.Logger
+	// Routes returns all ways to the node that listens at an address; nil, or none of
+	// them, is the one from the first address to listen on.
+	Routes func(to netip.AddrPort) []Route
 
 	transport memberlist.Transport // in tests, takes the network's place
 }
@@ -96,8 +99,10 @@ func Start(config Config, carrier Carrier) (*Gossip, error) {
 	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: g.count, RetransmitMult: 4}
 	c := memberlist.DefaultLANConfig()
 	c.Name = config.Node
-	c.BindAddr, c.BindPort = config.Listen.Addr().String(), int(config.Listen.Port())
-	c.AdvertisePort = c.BindPort
+	if len(config.Listen) > 0 {
+		c.BindAddr, c.BindPort = config.Listen[0].Addr().String(), int(config.Listen[0].Port())
+		c.AdvertisePort = c.BindPort
+	}
 	c.SecretKey, c.Transport = config.Key, config.transport
 	c.ProbeInterval, c.ProbeTimeout = config.Timing.Probe, config.Timing.Timeout
 	c.SuspicionMult = config.Timing.Suspicion
@@ -107,14 +112,16 @@ func Start(config Config, carrier Carrier) (*Gossip, error) {
 	c.DeadNodeReclaimTime = time.Second // a node may come back with another address
 	c.Delegate, c.Events, c.Alive = carriage{g}, events{g}, gate{g}
 	c.Logger = log.New(logWriter{config.Log}, "", 0)
-	wire, err := newWire(config.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("gossip: listen on %s: %w", config.Listen, err)
+	if c.Transport == nil {
+		wire, err := newWire(config.Listen, config.Routes)
+		if err != nil {
+			return nil, fmt.Errorf("gossip: listen: %w", err)
+		}
+		c.Transport = wire
 	}
-	c.Transport = wire
 	list, err := memberlist.Create(c)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("gossip: start on %s: %w", config.Listen, err), wire.Shutdown())
+		return nil, errors.Join(fmt.Errorf("gossip: start: %w", err), c.Transport.Shutdown())
 	}
 	g.list = list
 	return g, nil

@@ -60,7 +60,7 @@ func start(t *testing.T, node string, key []byte, allowed ...string) (*Gossip, *
 	t.Helper()
 	n := &notebook{state: "of " + node, seen: map[string]bool{}}
 	g, err := Start(Config{
-		Node: node, Listen: freePort(t), Key: key, Timing: LAN(), Log: slog.New(slog.DiscardHandler),
+		Node: node, Listen: []netip.AddrPort{freePort(t)}, Key: key, Timing: LAN(), Log: slog.New(slog.DiscardHandler),
 		Allowed: func(other string) bool {
 			return strings.Contains(strings.Join(allowed, " "), other) || slices.Contains(allowed, other[:1])
 		},
@@ -76,7 +76,7 @@ func start(t *testing.T, node string, key []byte, allowed ...string) (*Gossip, *
 	return g, n
 }
 
-func (g *Gossip) address() string { return g.config.Listen.String() }
+func (g *Gossip) address() string { return g.config.Listen[0].String() }
 
 func (g *Gossip) names() string {
 	var names []string

@@ -1,15 +1,18 @@
 package membership
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"golang.org/x/sys/unix"
 )
 
 // maxDatagram is the largest one that there can be.
@@ -19,42 +22,94 @@ const maxDatagram = 64 << 10
 // when there are no more descriptors.
 const acceptAgain = 100 * time.Millisecond
 
+// A Route is one of the ways to a node.
+type Route struct{ From, To netip.AddrPort }
+
 // wire is how the protocol reaches other nodes. It does what the library's own
-// transport does, but reads all datagrams into one buffer: a fresh one of 64 KiB
-// for each keeps the garbage collector of an idle node busy.
+// transport does, but reads all datagrams of a link into one buffer: a fresh one of
+// 64 KiB for each keeps the garbage collector of an idle node busy. Where two nodes
+// have several links, each datagram takes all of them, and the first copy counts.
 type wire struct {
-	datagrams *net.UDPConn
-	listener  *net.TCPListener
-	packets   chan *memberlist.Packet
-	streams   chan net.Conn
-	closed    chan struct{}
-	reading   sync.WaitGroup
+	links   []link
+	routes  func(to netip.AddrPort) []Route
+	copies  copies
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+	closed  chan struct{}
+	reading sync.WaitGroup
 }
 
-func newWire(listen netip.AddrPort) (*wire, error) {
-	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(listen))
-	if err != nil {
-		return nil, err
+// A link is one of this node's own addresses.
+type link struct {
+	own       netip.AddrPort
+	datagrams *net.UDPConn
+	listener  *net.TCPListener
+}
+
+// newWire listens on the given addresses, of which others know the first. routes,
+// which may be nil, returns all ways to the node that has an address.
+func newWire(own []netip.AddrPort, routes func(netip.AddrPort) []Route) (_ *wire, err error) {
+	w := &wire{
+		routes: routes, copies: copies{seen: map[mark]bool{}},
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closed: make(chan struct{}),
 	}
-	datagrams, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(listen))
-	if err != nil {
-		listener.Close()
-		return nil, err
+	if len(own) == 0 {
+		return nil, errors.New("no address")
 	}
-	w := &wire{datagrams: datagrams, listener: listener, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closed: make(chan struct{})}
-	w.reading.Go(w.read)
-	w.reading.Go(w.accept)
+	for _, address := range own {
+		l, err := listen(address, len(own) > 1)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", address, err), w.close())
+		}
+		w.links = append(w.links, l)
+	}
+	for _, l := range w.links {
+		w.reading.Go(func() { w.read(l) })
+		w.reading.Go(func() { w.accept(l) })
+	}
 	return w, nil
 }
 
-func (w *wire) read() {
+// listen opens one link. Where there are others, it does not matter whether the
+// machine has the address just now.
+func listen(own netip.AddrPort, others bool) (l link, err error) {
+	config := net.ListenConfig{}
+	if others {
+		config.Control = FreeBind
+	}
+	l.own = own
+	listener, err := config.Listen(context.Background(), "tcp", own.String())
+	if err != nil {
+		return l, err
+	}
+	datagrams, err := config.ListenPacket(context.Background(), "udp", listener.Addr().String())
+	if err != nil {
+		return l, errors.Join(err, listener.Close())
+	}
+	l.listener, l.datagrams = listener.(*net.TCPListener), datagrams.(*net.UDPConn)
+	return l, nil
+}
+
+// FreeBind lets a socket be bound to an address that the machine does not have yet,
+// as that of an interface which comes up later. It is for net.ListenConfig.
+func FreeBind(network, _ string, raw syscall.RawConn) error {
+	level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
+	if network[len(network)-1] == '6' {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+	}
+	var failed error
+	err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, 1) })
+	return errors.Join(err, failed)
+}
+
+func (w *wire) read(l link) {
 	buffer := make([]byte, maxDatagram)
 	for {
-		n, from, err := w.datagrams.ReadFrom(buffer)
+		n, from, err := l.datagrams.ReadFrom(buffer)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || n == 0 {
+		if err != nil || n == 0 || len(w.links) > 1 && !w.copies.first(buffer[:n]) {
 			continue
 		}
 		select {
@@ -65,9 +120,9 @@ func (w *wire) read() {
 	}
 }
 
-func (w *wire) accept() {
+func (w *wire) accept(l link) {
 	for {
-		conn, err := w.listener.AcceptTCP()
+		conn, err := l.listener.AcceptTCP()
 		if err != nil {
 			select {
 			case <-w.closed:
@@ -85,31 +140,69 @@ func (w *wire) accept() {
 	}
 }
 
+// ways returns the routes to an address.
+func (w *wire) ways(address string) ([]Route, error) {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	if w.routes != nil {
+		if routes := w.routes(to); len(routes) > 0 {
+			return routes, nil
+		}
+	}
+	return []Route{{w.links[0].own, to}}, nil
+}
+
 // FinalAdvertiseAddr implements memberlist.Transport.
 func (w *wire) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
-	own, ok := w.listener.Addr().(*net.TCPAddr)
+	own, ok := w.links[0].listener.Addr().(*net.TCPAddr)
 	if !ok {
-		return nil, 0, fmt.Errorf("gossip: %v is no address", w.listener.Addr())
+		return nil, 0, fmt.Errorf("gossip: %v is no address", w.links[0].listener.Addr())
 	}
 	return own.IP, own.Port, nil
 }
 
-// WriteTo implements memberlist.Transport.
+// WriteTo implements memberlist.Transport. It fails when no link takes the bytes.
 func (w *wire) WriteTo(b []byte, address string) (time.Time, error) {
-	to, err := netip.ParseAddrPort(address)
+	routes, err := w.ways(address)
 	if err != nil {
 		return time.Time{}, err
 	}
-	_, err = w.datagrams.WriteToUDPAddrPort(b, to)
-	return time.Now(), err
+	taken, failed := false, error(nil)
+	for _, r := range routes {
+		i := max(0, slices.IndexFunc(w.links, func(l link) bool { return l.own == r.From }))
+		if _, err := w.links[i].datagrams.WriteToUDPAddrPort(b, r.To); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		taken = true
+	}
+	if taken {
+		failed = nil
+	}
+	return time.Now(), failed
 }
 
 // PacketCh implements memberlist.Transport.
 func (w *wire) PacketCh() <-chan *memberlist.Packet { return w.packets }
 
-// DialTimeout implements memberlist.Transport.
+// DialTimeout implements memberlist.Transport. Each link gets its part of the time.
 func (w *wire) DialTimeout(address string, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", address, timeout)
+	routes, err := w.ways(address)
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	for _, r := range routes {
+		conn, err := net.DialTimeout("tcp", r.To.String(), min(timeout, timeout/time.Duration(len(routes))))
+		if err == nil {
+			return conn, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, failed
 }
 
 // StreamCh implements memberlist.Transport.
@@ -118,7 +211,45 @@ func (w *wire) StreamCh() <-chan net.Conn { return w.streams }
 // Shutdown implements memberlist.Transport.
 func (w *wire) Shutdown() error {
 	close(w.closed)
-	err := errors.Join(w.listener.Close(), w.datagrams.Close())
+	err := w.close()
 	w.reading.Wait()
 	return err
+}
+
+func (w *wire) close() (err error) {
+	for _, l := range w.links {
+		err = errors.Join(err, l.listener.Close(), l.datagrams.Close())
+	}
+	return err
+}
+
+// A mark tells one datagram from another: each begins with a number that its sender
+// uses once.
+type mark [16]byte
+
+// rememberMost is how many datagrams are remembered: copies come within the difference
+// of the links' delays.
+const rememberMost = 1024
+
+// copies remembers the datagrams that have come last.
+type copies struct {
+	mu   sync.Mutex // guards what follows
+	seen map[mark]bool
+	ring [rememberMost]mark
+	next int
+}
+
+// first reports whether a datagram is not a copy of one that came by another link.
+func (c *copies) first(b []byte) bool {
+	var m mark
+	copy(m[:], b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen[m] {
+		return false
+	}
+	delete(c.seen, c.ring[c.next])
+	c.ring[c.next], c.seen[m] = m, true
+	c.next = (c.next + 1) % rememberMost
+	return true
 }

@@ -18,6 +18,7 @@ type link struct {
 	cancel   context.CancelFunc
 	messages chan frame
 	requests chan pending
+	way      way
 
 	mu      sync.Mutex // guards waiting, last
 	waiting map[uint64]chan frame
@@ -41,7 +42,7 @@ func newLink(p *Peers, to string, cancel context.CancelFunc) *link {
 
 // send writes queued messages to the peer, dialling as often as needed.
 func (l *link) send(ctx context.Context) {
-	l.redial(ctx, func(ctx context.Context, conn *tls.Conn) error {
+	l.redial(ctx, true, func(ctx context.Context, conn *tls.Conn) error {
 		w := bufio.NewWriterSize(conn, 64<<10)
 		for {
 			f, err := next(ctx, l.messages)
@@ -66,7 +67,7 @@ func (l *link) send(ctx context.Context) {
 }
 
 // ask writes requests to the peer, dialling as often as needed.
-func (l *link) ask(ctx context.Context) { l.redial(ctx, l.write) }
+func (l *link) ask(ctx context.Context) { l.redial(ctx, false, l.write) }
 
 // write sends requests until the stream breaks.
 func (l *link) write(ctx context.Context, conn *tls.Conn) error {
@@ -97,16 +98,16 @@ func (l *link) write(ctx context.Context, conn *tls.Conn) error {
 	}
 }
 
-// answers reads answers until the stream breaks.
-func (l *link) answers(conn *tls.Conn) {
+// answers reads answers until the stream breaks, and says why.
+func (l *link) answers(conn *tls.Conn) error {
 	r := bufio.NewReaderSize(conn, 64<<10)
 	for {
 		if err := conn.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
-			return
+			return err
 		}
 		f, err := readFrame(r)
 		if err != nil {
-			return
+			return err
 		}
 		if f.role != response && f.role != failure {
 			continue
@@ -154,16 +155,16 @@ func (l *link) call(ctx context.Context, kind uint8, body []byte) ([]byte, error
 }
 
 // redial keeps a stream to the peer open and lets use work on it until ctx ends.
-func (l *link) redial(ctx context.Context, use func(context.Context, *tls.Conn) error) {
+// That of the messages also looks for the way back to the preferred address.
+func (l *link) redial(ctx context.Context, messages bool, use func(context.Context, *tls.Conn) error) {
 	for wait := redialFirst; ctx.Err() == nil; {
-		began := time.Now()
-		conn, err := l.peers.dial(ctx, l.to)
-		if err == nil {
-			stop := context.AfterFunc(ctx, func() { conn.Close() })
-			err = l.converse(ctx, conn, use)
-			stop()
-		}
+		began, turn := time.Now(), l.way.begin(ctx)
+		err := l.stream(turn, messages, use)
 		l.peers.log.Debug("stream ended", "node", l.to, "err", err)
+		if turn.Err() != nil && ctx.Err() == nil {
+			wait = redialFirst
+			continue // there is another way: at once
+		}
 		if time.Since(began) > redialMost {
 			wait = redialFirst
 		}
@@ -175,21 +176,45 @@ func (l *link) redial(ctx context.Context, use func(context.Context, *tls.Conn) 
 	}
 }
 
+// stream dials the peer and lets use work until the stream breaks or ctx ends.
+func (l *link) stream(ctx context.Context, messages bool, use func(context.Context, *tls.Conn) error) error {
+	addresses, _ := l.peers.directory.Addresses(l.to)
+	conn, address, err := l.peers.dial(ctx, l.to, l.way.order(addresses))
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if before := l.way.use(address); before != "" && before != address {
+		l.peers.log.Warn("node is reached by another link", "node", l.to, "address", address, "before", before)
+	}
+	if messages && address != addresses[0] {
+		probing, stop := context.WithCancel(ctx)
+		defer stop()
+		l.peers.running.Go(func() { l.comeBack(probing) })
+	}
+	err = l.converse(ctx, conn, use)
+	if messages {
+		l.peers.handler.Lost(l.to)
+	}
+	if len(addresses) > 1 && ctx.Err() == nil && broken(err) {
+		l.way.leave("", address)
+	}
+	return err
+}
+
 // converse lets use write to a stream while answers are read from it; the end
 // of either is the end of both.
 func (l *link) converse(ctx context.Context, conn *tls.Conn, use func(context.Context, *tls.Conn) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan struct{})
+	ended := make(chan error, 1)
 	go func() {
-		defer close(ended)
 		defer cancel()
-		l.answers(conn)
+		ended <- l.answers(conn)
 	}()
 	err := use(ctx, conn)
 	conn.Close()
-	<-ended
-	return err
+	return errors.Join(err, <-ended)
 }
 
 // serve reads what a member sends until its stream ends.
@@ -210,7 +235,7 @@ func (p *Peers) serve(ctx context.Context, conn *tls.Conn, from string) {
 		if err != nil {
 			return
 		}
-		if _, member := p.directory.Address(from); !member {
+		if _, member := p.directory.Addresses(from); !member {
 			p.log.Info("stream of a removed node closed", "node", from)
 			return
 		}

@@ -66,9 +66,10 @@ func (i Identity) same(s tls.ConnectionState) error {
 
 // A Directory says who belongs to the cluster.
 type Directory interface {
-	// Address returns where a node listens, as host:port, and whether it is a
-	// member at all. It is asked at every connection, in both directions.
-	Address(node string) (address string, member bool)
+	// Addresses returns where a node listens, as host:port, the preferred address
+	// first, and whether it is a member at all. It is asked at every connection, in
+	// both directions.
+	Addresses(node string) (addresses []string, member bool)
 	// Identity returns the node's own certificate and the cluster's authority.
 	// It is asked at every handshake, so a renewed certificate is used at once.
 	Identity() (Identity, error)
@@ -81,6 +82,9 @@ type Handler interface {
 	Message(from string, kind uint8, body []byte)
 	// Answer replies to a request. An error reaches the caller as text.
 	Answer(ctx context.Context, from string, kind uint8, body []byte) ([]byte, error)
+	// Lost says that a stream to a member broke: the messages that were sent last may
+	// not have arrived. It must not block.
+	Lost(to string)
 }
 
 // Peers is a node's side of all streams.
@@ -103,17 +107,21 @@ func New(node string, directory Directory, handler Handler, doorman Doorman, log
 	return &Peers{node: node, directory: directory, handler: handler, doorman: doorman, log: log, links: map[string]*link{}}
 }
 
-// Run accepts connections on l and sends queued messages until ctx ends. It
-// closes l and returns when every goroutine it started has ended.
-func (p *Peers) Run(ctx context.Context, l net.Listener) error {
+// Run accepts connections on the listeners and sends queued messages until ctx ends
+// or one of them fails. It closes them and returns when every goroutine it started
+// has ended.
+func (p *Peers) Run(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p.mu.Lock()
 	p.ctx = ctx
 	p.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	err := p.accept(ctx, l)
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
+		defer context.AfterFunc(ctx, func() { l.Close() })()
+		p.running.Go(func() { ended <- p.accept(ctx, l) })
+	}
+	err := <-ended
 	cancel()
 	p.mu.Lock()
 	p.ctx, p.links = nil, map[string]*link{}
@@ -166,7 +174,7 @@ func (p *Peers) Forget(node string) {
 // link returns the streams to a member, starting them at first use; nil if the
 // name is no member's or Run is not under way.
 func (p *Peers) link(to string) *link {
-	if _, member := p.directory.Address(to); !member || to == p.node {
+	if _, member := p.directory.Addresses(to); !member || to == p.node {
 		return nil
 	}
 	p.mu.Lock()
@@ -213,6 +221,7 @@ func (p *Peers) accept(ctx context.Context, l net.Listener) error {
 				p.log.Debug("connection refused", "address", raw.RemoteAddr().String(), "err", err)
 			}
 			if err == nil && from != "" {
+				p.came(from, raw.RemoteAddr())
 				p.serve(ctx, conn, from)
 			}
 		})
@@ -238,7 +247,7 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 			if from, err = nodeOf(identity.Authority, chain); err != nil {
 				return err
 			}
-			if _, member := p.directory.Address(from); !member {
+			if _, member := p.directory.Addresses(from); !member {
 				return fmt.Errorf("node %s: not a member", from)
 			}
 			return nil
@@ -263,18 +272,29 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 	return conn, from, nil
 }
 
-// dial opens a stream to a member.
-func (p *Peers) dial(ctx context.Context, to string) (*tls.Conn, error) {
-	address, member := p.directory.Address(to)
-	if !member {
-		return nil, fmt.Errorf("peer %s: dial: no member", to)
-	}
+// dial opens a stream to a member by the first of the addresses that answers.
+func (p *Peers) dial(ctx context.Context, to string, addresses []string) (*tls.Conn, string, error) {
 	identity, err := p.directory.Identity()
-	if err != nil {
-		return nil, fmt.Errorf("peer %s: dial: %w", to, err)
+	if err == nil && len(addresses) == 0 {
+		err = errors.New("no member")
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
+	if err != nil {
+		return nil, "", fmt.Errorf("peer %s: dial: %w", to, err)
+	}
+	known, _ := p.directory.Addresses(to)
+	several := len(known) > 1
+	conn, address, err := race(ctx, addresses, several, func(ctx context.Context, address string) (*tls.Conn, error) {
+		return open(ctx, to, address, identity, several)
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("peer %s: dial: %w", to, err)
+	}
+	return conn, address, nil
+}
+
+// open opens a stream to a member by one of its addresses. If it has several, the
+// stream is given up soon when it does not get through.
+func open(ctx context.Context, to, address string, identity Identity, several bool) (*tls.Conn, error) {
 	dialer := tls.Dialer{
 		NetDialer: &net.Dialer{KeepAlive: aliveEvery},
 		Config: &tls.Config{
@@ -291,14 +311,17 @@ func (p *Peers) dial(ctx context.Context, to string) (*tls.Conn, error) {
 			},
 		},
 	}
+	if several {
+		dialer.NetDialer.Control = impatient
+	}
 	raw, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("peer %s: dial: %w", to, err)
+		return nil, err
 	}
 	conn := raw.(*tls.Conn)
 	if err := identity.same(conn.ConnectionState()); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("peer %s: dial: %w", to, err)
+		return nil, err
 	}
 	return conn, nil
 }

@@ -90,11 +90,19 @@ type seat struct {
 	identity Identity
 }
 
-func (s seat) Address(node string) (string, bool) {
+func (s seat) Addresses(node string) ([]string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, ok := s.addresses[node]
-	return a, ok
+	if !ok {
+		return nil, false
+	}
+	return strings.Fields(a), true
+}
+
+func (s seat) address(node string) string {
+	list, _ := s.Addresses(node)
+	return list[0]
 }
 
 func (s seat) Identity() (Identity, error) { return s.identity, nil }
@@ -105,6 +113,8 @@ type inbox struct{ got chan string }
 func (i inbox) Message(from string, kind uint8, body []byte) {
 	i.got <- fmt.Sprintf("%s %d %s", from, kind, body)
 }
+
+func (i inbox) Lost(string) {}
 
 func (i inbox) Answer(_ context.Context, from string, kind uint8, body []byte) ([]byte, error) {
 	if kind == 9 {
@@ -257,7 +267,7 @@ func reach(t *testing.T, address string, config *tls.Config) ([]byte, error) {
 
 func TestStrangersLearnNothing(t *testing.T) {
 	c, a, p1, _, in2 := pair(t)
-	address, _ := seat{cluster: c}.Address("n2")
+	address := seat{cluster: c}.address("n2")
 	other := newAuthority(t)
 	for name, certs := range map[string][]tls.Certificate{
 		"no certificate":     nil,
@@ -311,7 +321,7 @@ func TestAnotherGroupIsNotSpokenTo(t *testing.T) {
 	if answer, err := p1.Call(ctx, "n2", 2, nil); err == nil {
 		t.Errorf("another group was answered %q", answer)
 	}
-	address, _ := seat{cluster: c}.Address("n2")
+	address := seat{cluster: c}.address("n2")
 	got, err := reach(t, address, &tls.Config{Certificates: []tls.Certificate{left.Certificate}, NextProtos: []string{left.protocol()}, InsecureSkipVerify: true})
 	if len(got) != 0 || err == nil {
 		t.Errorf("read %q, %v", got, err)
@@ -323,7 +333,7 @@ func TestAnotherGroupIsNotSpokenTo(t *testing.T) {
 
 func TestARemovedMemberIsCutOff(t *testing.T) {
 	c, a, _, _, in2 := pair(t)
-	addr2, _ := seat{cluster: c}.Address("n2")
+	addr2 := seat{cluster: c}.address("n2")
 	own := &cluster{addresses: map[string]string{"n2": addr2}} // n9 goes on knowing n2
 	p9, _, addr9 := start(t, own, "n9", a.identity(t, "n9"))
 	c.set("n9", addr9)
@@ -346,7 +356,7 @@ func TestStrangersSpeakToTheDoormanOnly(t *testing.T) {
 	if _, err := call(t, p1, "n2", 2, nil); err != nil { // both run
 		t.Fatal(err)
 	}
-	address, _ := seat{cluster: c}.Address("n2")
+	address := seat{cluster: c}.address("n2")
 	identity, err := p2.directory.Identity()
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,23 @@ func printStatus(out io.Writer, r cluster.Report, now time.Time) {
 	field(out, "Log index", r.Applied)
 	field(out, "Voters", orNone(named(r, "voter")))
 	field(out, "Learners", orNone(named(r, "learner")))
+	printLinks(out, r)
+}
+
+// printLinks shows by which link this node reaches the others, if there is a choice.
+func printLinks(out io.Writer, r cluster.Report) {
+	if !slices.ContainsFunc(r.Nodes, func(n cluster.Member) bool { return len(n.Links) > 1 }) {
+		return
+	}
+	fmt.Fprintln(out)
+	heading(out, "Link information")
+	for _, n := range r.Nodes {
+		var list []string
+		for _, l := range n.Links {
+			list = append(list, fmt.Sprintf("%d %s%s", l.Number, l.Address, map[bool]string{true: " (in use)"}[l.InUse]))
+		}
+		field(out, n.Name, strings.Join(list, ", ")+map[bool]string{true: " (local)"}[n.Name == r.Node])
+	}
 }
 
 // printMembers lists who answers. With a quorum device there is a column that

@@ -54,7 +54,7 @@ func TestDefinitionIsRead(t *testing.T) {
 	want := Definition{Cluster: "lab", Version: 3, Nodes: []Node{
 		{"n1", 1, 2, map[int]string{0: "10.0.0.1"}, false},
 		{"n2", 2, 1, map[int]string{0: "fd00::2"}, false},
-	}}
+	}, Links: []int{0}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}

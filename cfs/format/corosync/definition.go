@@ -22,6 +22,9 @@ type Definition struct {
 	Nodes   []Node // by id
 	// MaxVoters is how many nodes may vote on the order of changes; 0: not said.
 	MaxVoters int
+	// Links are the numbers of the links that some node has, the preferred one first:
+	// that of the highest knet_link_priority, among equals that of the lowest number.
+	Links []int
 }
 
 // mostVoters is the most that quorum.max_voters may ask for: each more makes every
@@ -59,6 +62,16 @@ func (n Node) Address() string {
 	return ""
 }
 
+// Addresses returns those of a node, that of the preferred link first.
+func (d Definition) Addresses(n Node) (list []string) {
+	for _, link := range d.Links {
+		if a := n.Addresses[link]; a != "" {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
 // Define returns the view of a parsed file. Its error is a *text.Error that
 // names the entry which makes no sense.
 func Define(root *Section) (d Definition, err error) {
@@ -89,11 +102,43 @@ func Define(root *Section) (d Definition, err error) {
 	if d.MaxVoters, err = maxVoters(root); err != nil {
 		return d, err
 	}
+	if d.Links, err = d.preferred(totem); err != nil {
+		return d, err
+	}
 	slices.SortFunc(d.Nodes, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
 	})
 	return d, d.distinct(root)
 }
+
+// preferred sorts the links in use.
+func (d Definition) preferred(totem *Section) (list []int, err error) {
+	priority := map[int]uint32{}
+	for _, n := range d.Nodes {
+		for link := range n.Addresses {
+			priority[link] = 0
+		}
+	}
+	for name, block := range totem.Repeated["interface"] {
+		link, err := strconv.Atoi(name)
+		if _, used := priority[link]; err != nil || !used || block.Entries["knet_link_priority"] == "" {
+			continue
+		}
+		priority[link], err = number[uint32](block, "interface "+name, "knet_link_priority", 32)
+		if err == nil && priority[link] > mostPriority {
+			err = block.wrong("interface "+name, "knet_link_priority", fmt.Sprintf("must be 0 to %d", mostPriority))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.SortedFunc(maps.Keys(priority), func(a, b int) int {
+		return cmp.Or(cmp.Compare(priority[b], priority[a]), cmp.Compare(a, b))
+	}), nil
+}
+
+// mostPriority is the highest that a link can have.
+const mostPriority = 255
 
 func maxVoters(root *Section) (int, error) {
 	quorum := root.Sections["quorum"]

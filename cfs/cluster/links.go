@@ -1,0 +1,181 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/membership"
+)
+
+// A seat is where a member listens: one address for each link that it has, the
+// preferred one first.
+type seat []netip.Addr
+
+// seat resolves the addresses of this node. A link whose name cannot be resolved is
+// left out as long as another one remains.
+func (c *Cluster) seat(ctx context.Context, own corosync.Node) (s seat, err error) {
+	for _, name := range c.Definition().Addresses(own) {
+		a, e := resolve(ctx, name)
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		s = append(s, a)
+	}
+	if len(s) == 0 {
+		return nil, err
+	}
+	if err != nil {
+		c.log.Warn("not all links are used", "err", err)
+	}
+	return s, nil
+}
+
+// listen opens the seat for streams. Where there are several addresses, one may be
+// missing just now, as while its interface is down.
+func (c *Cluster) listen(ctx context.Context, s seat) (list []net.Listener, err error) {
+	config := net.ListenConfig{}
+	if len(s) > 1 {
+		config.Control = membership.FreeBind
+	}
+	for _, a := range s {
+		if len(s) > 1 && !isLocal(a) {
+			c.log.Warn("link has no address here yet", "address", a.String())
+		}
+		l, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(a, c.config.Port).String())
+		if err != nil {
+			for _, l := range list {
+				l.Close()
+			}
+			return nil, fmt.Errorf("cluster: listen for members: %w", err)
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+// isLocal reports whether this machine has an address.
+func isLocal(a netip.Addr) bool {
+	list, err := net.InterfaceAddrs()
+	return err != nil || a.IsLoopback() || slices.ContainsFunc(list, func(n net.Addr) bool {
+		p, err := netip.ParsePrefix(n.String())
+		return err == nil && p.Addr().WithZone("") == a.WithZone("")
+	})
+}
+
+func (c *Cluster) startGossip(s seat) (*membership.Gossip, error) {
+	secret, err := c.config.Home.Secret()
+	if err != nil {
+		return nil, err
+	}
+	var listen []netip.AddrPort
+	for _, a := range s {
+		listen = append(listen, netip.AddrPortFrom(a, c.gossipPort()))
+	}
+	return membership.Start(membership.Config{
+		Node: c.config.Node, Listen: listen, Key: secret, Timing: c.config.Timing, Log: c.log,
+		Allowed: func(node string) bool { _, ok := c.Definition().Node(node); return ok },
+		Routes:  func(to netip.AddrPort) []membership.Route { return (*c.routes.Load())[to] },
+	}, carrier{c})
+}
+
+func (c *Cluster) gossipPort() uint16 { return c.config.Port + 1 }
+
+// chart draws the ways by which gossip reaches other members that have several links
+// in common with this node. A link named by a host name is not among them.
+func (c *Cluster) chart(d corosync.Definition) {
+	routes := map[netip.AddrPort][]membership.Route{}
+	own, _ := d.Node(c.config.Node)
+	at := func(n corosync.Node, link int) (netip.AddrPort, bool) {
+		a, err := netip.ParseAddr(n.Addresses[link])
+		return netip.AddrPortFrom(a, c.gossipPort()), err == nil
+	}
+	for _, n := range d.Nodes {
+		var ways []membership.Route
+		for _, link := range d.Links {
+			from, here := at(own, link)
+			to, there := at(n, link)
+			if here && there {
+				ways = append(ways, membership.Route{From: from, To: to})
+			}
+		}
+		for _, w := range ways {
+			if len(ways) > 1 && n.Name != c.config.Node {
+				routes[w.To] = ways
+			}
+		}
+	}
+	c.routes.Store(&routes)
+}
+
+// others returns where the other members gossip.
+func (c *Cluster) others() (addresses []string) {
+	d := c.Definition()
+	for _, n := range d.Nodes {
+		if list := d.Addresses(n); n.Name != c.config.Node && len(list) > 0 {
+			addresses = append(addresses, net.JoinHostPort(list[0], strconv.Itoa(int(c.gossipPort()))))
+		}
+	}
+	return addresses
+}
+
+// Addresses implements peer.Directory.
+func (c *Cluster) Addresses(node string) (addresses []string, member bool) {
+	d := c.Definition()
+	n, ok := d.Node(node)
+	for _, a := range d.Addresses(n) {
+		addresses = append(addresses, net.JoinHostPort(a, strconv.Itoa(int(c.config.Port))))
+	}
+	return addresses, ok
+}
+
+// sameSeat reports whether a node listens at the same addresses by two definitions.
+func sameSeat(a, b corosync.Node) bool { return maps.Equal(a.Addresses, b.Addresses) }
+
+// A Link is one of the addresses of a node of a Report.
+type Link struct {
+	Number  int    `json:"number"`
+	Address string `json:"address"`
+	InUse   bool   `json:"inuse"` // the streams from here to that node go by it
+}
+
+// linksOf describes the links of a node, in which ways says which are in use.
+func (c *Cluster) linksOf(d corosync.Definition, n corosync.Node, ways map[string]string) (list []Link) {
+	for _, number := range slices.Sorted(slices.Values(d.Links)) {
+		if a := n.Addresses[number]; a != "" {
+			list = append(list, Link{number, a, ways[n.Name] == net.JoinHostPort(a, strconv.Itoa(int(c.config.Port)))})
+		}
+	}
+	return list
+}
+
+// ways returns by which address each member is reached.
+func (c *Cluster) ways() map[string]string {
+	c.mu.Lock()
+	peers := c.peers
+	c.mu.Unlock()
+	if peers == nil {
+		return nil
+	}
+	return peers.Ways()
+}
+
+// resolve turns an address of the definition, which may be a name, into one to
+// listen on.
+func resolve(ctx context.Context, name string) (netip.Addr, error) {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return a, nil
+	}
+	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	if err != nil || len(list) == 0 {
+		return netip.Addr{}, fmt.Errorf("cluster: own address %s: %w", name, err)
+	}
+	return list[0].Unmap(), nil
+}
