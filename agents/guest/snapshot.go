@@ -62,6 +62,15 @@ type Memory interface {
 // Hardware is what a saved state must be resumed on.
 type Hardware struct{ Machine, CPU, HostMTU string }
 
+// Note records it beside the state.
+func (h Hardware) Note(s *guest.Section) {
+	for key, value := range map[string]string{"runningmachine": h.Machine, "runningcpu": h.CPU, "running-nets-host-mtu": h.HostMTU} {
+		if value != "" {
+			s.Set(key, value)
+		}
+	}
+}
+
 // Snapshots makes, removes and returns to snapshots of guests.
 type Snapshots struct {
 	Files   Files

@@ -207,7 +207,7 @@ func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
 // blame records that QEMU is gone though nobody asked it to go.
 func (a *Agent) blame(_ context.Context, vmid uint32, action Action) error {
 	reason := fmt.Sprintf("QEMU (process %d) is gone", mustPID(a, vmid))
-	if said := a.lastLog(vmid, 0); said != "" {
+	if said := a.lastLog(vmid); said != "" {
 		reason += ": " + said
 	}
 	a.drop(vmid)
@@ -222,13 +222,13 @@ func mustPID(a *Agent, vmid uint32) int {
 // maxSaid is how much of QEMU's log goes into an error.
 const maxSaid = 500
 
-// lastLog returns the end of what QEMU wrote to its log from an offset on.
-func (a *Agent) lastLog(vmid uint32, from int64) string {
+// lastLog returns the end of what QEMU wrote to its log since it was started.
+func (a *Agent) lastLog(vmid uint32) string {
 	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, vmid, "log"))
-	if err != nil || int64(len(content)) < from {
+	if err != nil {
 		return ""
 	}
-	said := strings.TrimSpace(string(content[from:]))
+	said := strings.TrimSpace(string(content))
 	if over := len(said) - maxSaid; over > 0 {
 		said = "…" + said[over:]
 	}

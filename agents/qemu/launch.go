@@ -123,9 +123,9 @@ func (a *Agent) launch(ctx context.Context, vmid uint32, command cmdline.Command
 		return p, err
 	}
 	log := cmdline.RunFile(a.RunDir, vmid, "log")
-	from := int64(0)
-	if info, err := os.Stat(log); err == nil {
-		from = info.Size()
+	// What is in the log from here on is of this start.
+	if err := os.Rename(log, cmdline.RunFile(a.RunDir, vmid, "last.log")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return p, err
 	}
 	// With -D the daemon keeps its error output, which is the same file.
 	argv := append([]string{command.Binary}, command.Args...)
@@ -138,7 +138,7 @@ func (a *Agent) launch(ctx context.Context, vmid uint32, command cmdline.Command
 		return p, err
 	}
 	if err := started.Wait(); err != nil {
-		return p, a.blameKey(d, fmt.Errorf("start: %s: %w", a.lastLog(vmid, from), err))
+		return p, a.blameKey(d, fmt.Errorf("start: %s: %w", a.lastLog(vmid), err))
 	}
 	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, vmid, "pid"))
 	if err != nil {

@@ -30,7 +30,7 @@ func mayStart(c cmdline.Config) bool { return c["lock"] == "" || c["lock"] == su
 func (a *Agent) resumption(d Desired) (r state.Resumption, ok bool, err error) {
 	c := d.Config
 	if c["lock"] == suspended && c["vmstate"] != "" {
-		return state.Resumption{Volume: c["vmstate"], Machine: c["runningmachine"], CPU: c["runningcpu"], Suspended: true}, true, nil
+		return state.Resumption{Volume: c["vmstate"], Machine: c["runningmachine"], CPU: c["runningcpu"], HostMTU: c[cmdline.RunningMTU], Suspended: true}, true, nil
 	}
 	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, d.VMID, ResumeExt))
 	if errors.Is(err, os.ErrNotExist) {
@@ -70,6 +70,9 @@ func (a *Agent) loadState(ctx context.Context, vmid uint32, r state.Resumption) 
 		return a.command(ctx, vmid, command, args, result)
 	}
 	if err := state.Load(ctx, talk, cmdline.RunFile(a.RunDir, vmid, "state"), volume.Path); err != nil {
+		if said := a.lastLog(vmid); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
 		return fmt.Errorf("resume from '%s': %w", r.Volume, err)
 	}
 	return nil

@@ -145,7 +145,7 @@ var elsewhere = map[string]string{
 	"bootdisk": "the legacy boot order", "cdrom": "an alias of ide2", "cicustom": "cloud-init", "cipassword": "cloud-init", "citype": "cloud-init", "ciupgrade": "cloud-init",
 	"ciuser": "cloud-init", "cpulimit": "cgroup", "cpuunits": "cgroup", "description": "people", "freeze": "the start", "hookscript": "the start",
 	"hotplug": "hotplug", "ipconfig[n]": "cloud-init", "keephugepages": "pages", "lock": "tasks", "migrate_downtime": "migration", "migrate_speed": "migration",
-	"nameserver": "cloud-init", "onboot": "the boot of the node", "parent": "snapshots", "protection": "tasks", "running-nets-host-mtu": "snapshots",
+	"nameserver": "cloud-init", "onboot": "the boot of the node", "parent": "snapshots", "protection": "tasks", "running-nets-host-mtu": "TestStateFindsTheHardwareItWasSavedOn",
 	"runningcpu": "snapshots", "runningmachine": "snapshots", "searchdomain": "cloud-init", "shares": "ballooning", "smp": "an alias of sockets",
 	"snaptime": "snapshots", "sshkeys": "cloud-init", "startup": "the boot of the node", "tags": "people", "template": "", "unused[n]": "storage",
 	"parallel[n]": "TestBuild: QEMU wants a real port", "vmstate": "snapshots", "vmstatestorage": "snapshots", "affinity": "taskset", "meta": "the machine of Windows guests",

@@ -112,7 +112,7 @@ func (b *builder) nic(key string) (n NIC, err error) {
 		n.Device = n.Device.With("mac", o["macaddr"])
 	}
 	if virtio {
-		n.Device = n.Device.With(b.virtioNet(o, queues, mtu)...)
+		n.Device = n.Device.With(b.virtioNet(key, o, queues, mtu)...)
 	}
 	if index, ok := b.boot[key]; ok && o["model"] != "ne2k_isa" {
 		n.Device = n.Device.With("bootindex", index)
@@ -150,7 +150,7 @@ func (b *builder) netdev(key string, o Options, queues int) qdev.Device {
 
 // virtioNet are the properties only a virtio NIC has; bridge is the MTU of its
 // bridge, 0 without one.
-func (b *builder) virtioNet(o Options, queues, bridge int) (props []any) {
+func (b *builder) virtioNet(key string, o Options, queues, bridge int) (props []any) {
 	modern := b.machine.Pinned(7, 1)
 	if queues > 1 && o["bridge"] != "" {
 		props = append(props, "vectors", 2*queues+2, "mq", true)
@@ -168,8 +168,26 @@ func (b *builder) virtioNet(o Options, queues, bridge int) (props []any) {
 	if mtu == 1 || mtu == 0 && b.machine.Pinned(8, 0) {
 		mtu = bridge
 	}
+	if was, ok := b.runningMTU(key); ok {
+		mtu = was
+	}
 	if mtu > 0 {
 		props = append(props, "host_mtu", mtu)
 	}
 	return props
+}
+
+// RunningMTU is the setting of a saved state that has the MTU each NIC offered
+// to the guest when it was saved, as "net0=1500,net1=9000".
+const RunningMTU = "running-nets-host-mtu"
+
+// runningMTU is the MTU that a NIC has to offer for a saved state to fit it.
+func (b *builder) runningMTU(key string) (mtu int, ok bool) {
+	for nic := range strings.SplitSeq(b.config[RunningMTU], ",") {
+		if name, value, _ := strings.Cut(nic, "="); name == key {
+			mtu, err := strconv.Atoi(value)
+			return mtu, err == nil
+		}
+	}
+	return 0, false
 }

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	book "etcpve/agents/guest"
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/cmdline"
@@ -19,21 +21,47 @@ import (
 )
 
 // Hardware returns what a running VM's state can be resumed on: its machine
-// type with the version, and the CPU as given to QEMU.
-func (p Place) Hardware(ctx context.Context, vmid uint32) (machine, cpu string, err error) {
-	err = p.Command(ctx, vmid, "qom-get", map[string]any{"path": "/machine", "property": "type"}, &machine)
+// type with the version, the CPU as given to QEMU, and the MTU that each NIC
+// offers, without which QEMU refuses the state of the NIC.
+func (p Place) Hardware(ctx context.Context, vmid uint32) (on book.Hardware, err error) {
+	err = p.Command(ctx, vmid, "qom-get", map[string]any{"path": "/machine", "property": "type"}, &on.Machine)
 	if err != nil {
-		return "", "", err
+		return on, err
 	}
+	on.Machine = strings.TrimSuffix(on.Machine, "-machine")
 	process, _, err := p.Process(vmid)
 	if err != nil {
-		return "", "", err
+		return on, err
 	}
 	argv, err := host.Proc.Argv(process)
-	if i := slices.Index(argv, "-cpu"); i >= 0 && i+1 < len(argv) {
-		cpu = argv[i+1]
+	if err != nil {
+		return on, err
 	}
-	return strings.TrimSuffix(machine, "-machine"), cpu, err
+	if i := slices.Index(argv, "-cpu"); i >= 0 && i+1 < len(argv) {
+		on.CPU = argv[i+1]
+	}
+	on.HostMTU, err = p.hostMTU(ctx, vmid)
+	return on, err
+}
+
+// hostMTU lists the MTU of the NICs that have one to offer, as "net0=1500".
+func (p Place) hostMTU(ctx context.Context, vmid uint32) (string, error) {
+	r, _, err := p.Record(vmid)
+	if err != nil {
+		return "", err
+	}
+	var nics []string
+	for _, key := range slices.Sorted(maps.Keys(r.Config)) {
+		if model, _, _ := strings.Cut(r.Config[key], "="); !strings.HasPrefix(key, "net") || model != "virtio" {
+			continue
+		}
+		var mtu int
+		// A NIC that is not plugged in yet has no state to fit.
+		if p.Command(ctx, vmid, "qom-get", map[string]any{"path": "/machine/peripheral/" + key, "property": "host_mtu"}, &mtu) == nil {
+			nics = append(nics, fmt.Sprintf("%s=%d", key, mtu))
+		}
+	}
+	return strings.Join(nics, ","), nil
 }
 
 // ResumeFrom lets the next start of a VM on this node begin in a saved state.

@@ -163,14 +163,11 @@ func (d memory) Save(ctx context.Context, c *guest.Config, snap *guest.Section, 
 		return fmt.Errorf("save state: %w", err)
 	}
 	snap.Set("vmstate", volume)
-	machine, cpu, err := d.Hardware(ctx, c.VMID)
+	on, err := d.Hardware(ctx, c.VMID)
 	if err != nil {
 		return errors.Join(err, d.Catalog.Free(ctx, volume))
 	}
-	snap.Set("runningmachine", machine)
-	if cpu != "" {
-		snap.Set("runningcpu", cpu)
-	}
+	on.Note(snap)
 	return nil
 }
 
@@ -222,7 +219,7 @@ const resumeWait = 10 * time.Minute
 
 // Resume starts the guest in a saved state.
 func (d memory) Resume(ctx context.Context, vmid uint32, volume string, on book.Hardware) error {
-	if err := d.ResumeFrom(vmid, state.Resumption{Volume: volume, Machine: on.Machine, CPU: on.CPU}); err != nil {
+	if err := d.ResumeFrom(vmid, state.Resumption{Volume: volume, Machine: on.Machine, CPU: on.CPU, HostMTU: on.HostMTU}); err != nil {
 		return err
 	}
 	since, err := d.Place.Begin(ctx, vmid, qemu.Running)

@@ -208,7 +208,7 @@ func (n *node) linux(vmid uint32, more ...string) {
 	}
 	lines := append([]string{
 		fmt.Sprintf(`args: -kernel %s/kernel -initrd %s/initrd.img -append "console=ttyS0 quiet mitigations=off panic=1"`, n.guest, n.guest),
-		"memory: 256", "serial0: socket", "vga: serial0", "tablet: 0", "scsihw: virtio-scsi-pci",
+		"memory: 256", "ostype: l26", "serial0: socket", "vga: serial0", "tablet: 0", "scsihw: virtio-scsi-pci",
 	}, more...)
 	n.must(n.Write(n.Path(vmid), strings.Join(lines, "\n")+"\n"))
 }

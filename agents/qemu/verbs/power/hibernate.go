@@ -44,7 +44,7 @@ func (j Work) hibernate(ctx context.Context, c *config.Config) error {
 
 // beginHibernate locks the VM and allocates the volume.
 func (j Work) beginHibernate(ctx context.Context, chosen *config.Config) (volume string, err error) {
-	machine, cpu, err := j.Hardware(ctx, j.VMID)
+	on, err := j.Hardware(ctx, j.VMID)
 	if err != nil {
 		return "", err
 	}
@@ -60,10 +60,7 @@ func (j Work) beginHibernate(ctx context.Context, chosen *config.Config) (volume
 		}
 		c.Main.Set("lock", guest.LockSuspending)
 		c.Main.Set("vmstate", volume)
-		c.Main.Set("runningmachine", machine)
-		if cpu != "" {
-			c.Main.Set("runningcpu", cpu)
-		}
+		on.Note(c.Main)
 		return nil
 	})
 	if err != nil && volume != "" {
@@ -96,7 +93,7 @@ func (j Work) undoHibernate(ctx context.Context) error {
 			return nil
 		}
 		volume = c.Main.Get("vmstate")
-		c.Main.Delete("lock", "vmstate", "runningmachine", "runningcpu")
+		c.Main.Delete("lock", "vmstate", "runningmachine", "runningcpu", "running-nets-host-mtu")
 		return nil
 	})
 	if err == nil && volume != "" {
