@@ -75,10 +75,10 @@ func (g Guest) Path() string {
 
 // GuestOf returns the guest whose configuration lives at path. Names that are
 // not a positive decimal number without leading zeros below 2^32, followed by
-// ".conf", are ordinary files.
+// ".conf", are ordinary files, as is everything below what no node is named.
 func GuestOf(path string) (Guest, bool) {
 	p := strings.Split(path, "/")
-	if len(p) != 4 || p[0] != "nodes" || p[1] == "" {
+	if len(p) != 4 || p[0] != "nodes" || !isNodeName(p[1]) {
 		return Guest{}, false
 	}
 	g := Guest{Node: p[1]}
@@ -96,6 +96,22 @@ func GuestOf(path string) (Guest, bool) {
 	}
 	g.VMID, ok = ParseVMID(num)
 	return g, ok
+}
+
+// isNodeName reports whether a node can have that name: letters, digits and,
+// but for both ends, hyphens.
+func isNodeName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !isAlphanumeric(c) && (c != '-' || i == 0 || i == len(s)-1) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // ParseVMID reads a VMID as it appears in file names: decimal, no sign, no
@@ -124,11 +140,17 @@ func IsPrivate(path string) bool {
 	return p[0] == "priv" || len(p) >= 3 && p[0] == "nodes" && p[2] == "priv"
 }
 
+// script matches the names of the scripts that OpenVZ ran: they alone may be
+// executed.
+var script = regexp.MustCompile(`^(vps|[1-9][0-9]*)\.(mount|umount|start|stop|premount|postumount)$`)
+
 // Mode returns the permission bits of path, which follow from the path alone.
 func Mode(path string, dir bool) uint32 {
 	mode := uint32(0o640)
 	if dir {
 		mode = 0o755
+	} else if _, name := Split(path); script.MatchString(name) {
+		mode = 0o740
 	}
 	if IsPrivate(path) {
 		mode &= 0o700
@@ -136,11 +158,24 @@ func Mode(path string, dir bool) uint32 {
 	return mode
 }
 
+// Chmod returns the only permission bits that chmod accepts at path. It changes
+// nothing, and it knows no difference between a file and a directory.
+func Chmod(path string) uint32 {
+	if IsPrivate(path) {
+		return 0o600
+	}
+	return 0o640
+}
+
 // IsLock reports whether a directory at path is a cluster-wide lock.
 func IsLock(path string) bool {
 	name, ok := strings.CutPrefix(path, LockDir+"/")
 	return ok && name != "" && !strings.Contains(name, "/")
 }
+
+// IsBelowLocks reports whether path lies in the directory of locks, in a lock or
+// as one.
+func IsBelowLocks(path string) bool { return strings.HasPrefix(path, LockDir+"/") }
 
 // A Link is a symbolic link at the root of the mount that leads to the place
 // of the local node.

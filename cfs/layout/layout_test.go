@@ -17,6 +17,11 @@ func TestGuestOf(t *testing.T) {
 		"nodes/n1/qemu-server/x/100.conf":      {},
 		"qemu-server/100.conf":                 {},
 		"nodes//qemu-server/100.conf":          {},
+		"nodes/N-1/lxc/7.conf":                 {7, "N-1", LXC},
+		"nodes/-n1/lxc/7.conf":                 {},
+		"nodes/n1-/lxc/7.conf":                 {},
+		"nodes/n.1/lxc/7.conf":                 {},
+		"nodes/n_1/lxc/7.conf":                 {},
 		"other/nodes/n1/qemu-server/100.conf":  {},
 		"nodes/n1/qemu-server/100.conf/x.conf": {},
 	} {
@@ -49,6 +54,11 @@ func TestModeFollowsFromThePath(t *testing.T) {
 		{"nodes/priv/x", false, 0o640},
 		{"a/priv/x", false, 0o640},
 		{"nodes/n1/pve-ssl.key", false, 0o640},
+		{"openvz/100.mount", false, 0o740},
+		{"priv/vps.premount", false, 0o700},
+		{"100.mount", true, 0o755},
+		{"0100.mount", false, 0o640},
+		{"100.mount.x", false, 0o640},
 	} {
 		if got := Mode(c.path, c.dir); got != c.want {
 			t.Errorf("Mode(%q, %v) = %o; want %o", c.path, c.dir, got, c.want)

@@ -253,7 +253,7 @@ func (m *Mount) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 	if status := m.attributes(in.NodeId, out); status != fuse.OK {
 		return status
 	}
-	if err := m.mayOwn(in, n, out.Mode&0o7777); err != nil {
+	if err := m.mayOwn(in, n); err != nil {
 		return m.statusOf(err)
 	}
 	for _, set := range []func(<-chan struct{}, *fuse.SetAttrIn, node) error{m.setSize, m.setTime} {
@@ -270,12 +270,17 @@ func (m *Mount) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 }
 
 // mayOwn checks a change of owner and mode.
-func (m *Mount) mayOwn(in *fuse.SetAttrIn, n node, mode uint32) error {
-	if n.isTree() { // whatever the quorum has made of it
-		path, _ := m.cfg.Tree.Path(n.entry.Inode)
-		mode = layout.Mode(path, n.entry.Dir)
+func (m *Mount) mayOwn(in *fuse.SetAttrIn, n node) error {
+	path := n.name
+	switch {
+	case n.isTree():
+		path, _ = m.cfg.Tree.Path(n.entry.Inode)
+	case n.local != nil:
+		_, _, at := m.locals.Stat(n.local)
+		dir, _ := m.cfg.Tree.Path(at.Parent)
+		path = layout.Join(dir, at.Name)
 	}
-	if want, ok := in.GetMode(); ok && want != mode {
+	if want, ok := in.GetMode(); ok && want&0o7777 != layout.Chmod(path) {
 		return errOwner
 	}
 	if uid, ok := in.GetUID(); ok && uid != 0 {
@@ -363,14 +368,17 @@ func (m *Mount) setTime(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) erro
 	}
 	switch {
 	case n.name != "":
-		return nil
+		return errVirtual
 	case n.local != nil:
 		m.locals.SetTime(n.local, mtime.Unix())
 		return nil
 	}
 	path, ok := m.cfg.Tree.Path(n.entry.Inode)
-	if !ok || path == "" {
+	switch {
+	case !ok:
 		return nil
+	case path == "":
+		return tree.ErrAccess
 	}
 	if n.entry.Dir && layout.IsLock(path) && mtime.Unix() == 0 {
 		return m.unlock(cancel, &in.InHeader, path)

@@ -23,6 +23,7 @@ var (
 	errClosing     = errors.New("the file system is being unmounted")
 	errHeld        = errors.New("still mounted in another namespace")
 	errOwner       = errors.New("owner and mode follow from the path")
+	errName        = errors.New("name too long")
 )
 
 // errnos says which errno a program sees for each reason.
@@ -49,9 +50,11 @@ var errnos = []struct {
 	{errVirtual, unix.EACCES},
 	{errReadOnly, unix.EIO},
 	{errOwner, unix.EPERM},
+	{errName, unix.ENAMETOOLONG},
 	{virtual.ErrNotExist, unix.ENOENT},
 	{virtual.ErrAccess, unix.EACCES},
 	{virtual.ErrInvalid, unix.EINVAL},
+	{virtual.ErrSwitch, unix.EIO},
 	{status.ErrTooBig, unix.EFBIG},
 	{status.ErrFull, unix.ENOSPC},
 }

@@ -17,7 +17,7 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 		return m.lookupVirtual(in.NodeId, name, out)
 	}
 	if len(name) > layout.MaxName {
-		return m.statusOf(tree.ErrInvalid)
+		return m.statusOf(errName)
 	}
 	isBell := m.isBell(in)
 	if isBell {

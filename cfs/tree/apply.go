@@ -203,7 +203,7 @@ func (x *Txn) rename(c *command.Command) (uint64, error) {
 // mayLeave checks whether an entry may be renamed at all.
 func mayLeave(from spot) error {
 	switch e := from.entry; {
-	case isLock(e, from.path):
+	case e.Dir && layout.IsBelowLocks(from.path):
 		return ErrAccess
 	case e.Children > 0:
 		return ErrNotEmpty
@@ -220,8 +220,6 @@ func (x *Txn) mayTake(c *command.Command, from, to spot) error {
 		switch {
 		case c.Exclusive:
 			return ErrExist
-		case isLock(old, to.path):
-			return ErrAccess
 		case old.Dir && !from.entry.Dir:
 			return ErrIsDir
 		case !old.Dir && from.entry.Dir:

@@ -78,7 +78,7 @@ func (s *script) refuse(want error, c *command.Command) {
 // places are the directories and files that the table of refusals starts from.
 var places = []string{
 	"mkdir nodes", "mkdir nodes/a", "mkdir nodes/a/qemu-server", "mkdir nodes/a/lxc", "mkdir nodes/b", "mkdir nodes/b/qemu-server",
-	"mkdir power", "mkdir priv", "mkdir priv/lock", "mkdir priv/lock/x", "mkdir priv/lock/full", "write priv/lock/full/f", "write priv/lock/plain",
+	"mkdir power", "mkdir priv", "mkdir priv/lock", "mkdir priv/lock/x", "mkdir priv/lock/full", "write priv/lock/full/f", "mkdir priv/lock/full/d", "write priv/lock/plain",
 	"write nodes/a/qemu-server/100.conf one", "write nodes/b/qemu-server/101.conf two", "write power/100 running",
 	"mkdir d", "mkdir d/e", "write d/f 1", "mkdir empty", "mkdir empty2", "write f1 1", "write f2 2",
 }
@@ -111,7 +111,7 @@ func TestRefusals(t *testing.T) {
 		"rename f1 f2/x":                     ErrNotDir,
 		"rename priv/lock/x priv/lock/y":     ErrAccess,
 		"rename priv/lock/full elsewhere":    ErrAccess,
-		"rename empty priv/lock/x":           ErrAccess,
+		"rename priv/lock/full/d d/x":        ErrAccess,
 		"touch none":                         ErrNotExist,
 		// A VMID is unique over nodes and kinds.
 		"write nodes/a/lxc/100.conf":                                       ErrExist,

@@ -1,9 +1,12 @@
 package virtual
 
 import (
-	"bytes"
+	"errors"
 	"log/slog"
 )
+
+// ErrSwitch refuses what is neither "0" nor "1" and a line feed.
+var ErrSwitch = errors.New("not 0 or 1 on a line")
 
 // Debug is the file that shows whether debug messages are logged, and switches
 // them.
@@ -17,14 +20,14 @@ func Debug(level *slog.LevelVar) WritableFile {
 			return []byte("0\n")
 		},
 		Store: func(content []byte) error {
-			switch string(bytes.TrimSpace(content)) {
-			case "0":
+			switch string(content) {
+			case "0\n":
 				level.Set(slog.LevelInfo)
-			case "1":
+			case "1\n":
 				level.Set(slog.LevelDebug)
 			case "":
 			default:
-				return ErrInvalid
+				return ErrSwitch
 			}
 			return nil
 		},
