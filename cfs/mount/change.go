@@ -19,7 +19,7 @@ import (
 // target resolves a name in a directory for a change of it. Virtual names of
 // the root are nobody's to change.
 func (m *Mount) target(dir uint64, name string) (at local.Place, path string, err error) {
-	if dir >= virtualIDs || dir == fuse.FUSE_ROOT_ID && m.views.isVirtual(name) {
+	if dir >= virtualIDs || dir == fuse.FUSE_ROOT_ID && m.views.Has(name) {
 		return at, "", errVirtual
 	}
 	parent, above, ok := m.dir(dir)
@@ -99,7 +99,7 @@ func (m *Mount) removeVirtual(dir uint64, name string) error {
 	if !ok {
 		return tree.ErrNotExist
 	}
-	view, path, ok := m.views.find(layout.Join(above, name))
+	view, path, ok := m.views.Find(layout.Join(above, name))
 	keeper, isKeeper := view.(virtual.Keeper)
 	if !ok || !isKeeper {
 		return errVirtual
@@ -231,8 +231,8 @@ func (m *Mount) renameVirtual(in *fuse.RenameIn, oldName, newName string) error 
 	if !ok1 || !ok2 {
 		return tree.ErrNotExist
 	}
-	view, from, ok := m.views.find(layout.Join(fromDir, oldName))
-	other, to, same := m.views.find(layout.Join(toDir, newName))
+	view, from, ok := m.views.Find(layout.Join(fromDir, oldName))
+	other, to, same := m.views.Find(layout.Join(toDir, newName))
 	keeper, isKeeper := view.(virtual.Keeper)
 	if !ok || !same || !isKeeper || view != other {
 		return errVirtual
@@ -351,7 +351,7 @@ func (m *Mount) resizeHandle(h *handle, size uint64) error {
 }
 
 func (m *Mount) resizeVirtual(name string) error {
-	view, _, ok := m.views.find(name)
+	view, _, ok := m.views.Find(name)
 	if _, writer := view.(virtual.Writer); !ok || !writer {
 		return errReadOnly
 	}

@@ -129,7 +129,7 @@ func (m *Mount) committed(h *handle, c *command.Command, r tree.Result) {
 }
 
 func (m *Mount) saveVirtual(h *handle) error {
-	view, path, ok := m.views.find(h.name)
+	view, path, ok := m.views.Find(h.name)
 	if !ok {
 		return tree.ErrNotExist
 	}

@@ -188,16 +188,16 @@ func (m *Mount) openLocal(h *handle, f *local.File, flags uint32) error {
 }
 
 func (m *Mount) openVirtual(h *handle, name string, flags uint32) error {
-	view, path, ok := m.views.find(name)
+	view, path, ok := m.views.Find(name)
 	if !ok {
 		return tree.ErrNotExist
 	}
 	h.name = name
-	if index, ok := eventsAfter(name); ok {
+	if index, ok := virtual.EventsAfter(name); ok {
 		h.stream = m.events.After(index, h.uid)
 		return nil
 	}
-	if name == eventsName {
+	if name == virtual.EventsName {
 		h.stream = m.events.Now(h.uid)
 		return nil
 	}

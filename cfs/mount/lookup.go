@@ -25,7 +25,7 @@ func (m *Mount) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 			return status
 		}
 	}
-	if in.NodeId == fuse.FUSE_ROOT_ID && m.views.isVirtual(name) {
+	if in.NodeId == fuse.FUSE_ROOT_ID && m.views.Has(name) {
 		return m.enterVirtual(name, out)
 	}
 	parent, ok := m.cfg.Tree.Get(in.NodeId - 1)
@@ -102,7 +102,7 @@ func (m *Mount) lookupVirtual(dir uint64, name string, out *fuse.EntryOut) fuse.
 // enterVirtual answers with a virtual name. What it holds changes without a
 // change of the tree, so nothing of it may be kept, save the links.
 func (m *Mount) enterVirtual(name string, out *fuse.EntryOut) fuse.Status {
-	info, err := m.stat(name)
+	info, err := m.views.Stat(name)
 	if err != nil {
 		return m.statusOf(err)
 	}
@@ -131,7 +131,7 @@ func (m *Mount) attributes(id uint64, out *fuse.AttrOut) fuse.Status {
 	case !ok:
 		return m.statusOf(tree.ErrNotExist)
 	case n.name != "":
-		info, err := m.stat(n.name)
+		info, err := m.views.Stat(n.name)
 		if err != nil {
 			return m.statusOf(err)
 		}
@@ -153,7 +153,7 @@ func (m *Mount) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Sta
 	if !ok || n.name == "" {
 		return nil, fuse.EINVAL
 	}
-	info, err := m.stat(n.name)
+	info, err := m.views.Stat(n.name)
 	if err == nil && info.Link == "" {
 		err = virtual.ErrInvalid
 	}
@@ -247,11 +247,11 @@ func (m *Mount) list(n node) ([]fuse.DirEntry, error) {
 	}
 	temporaries, hidden := m.locals.List(n.entry.Inode)
 	children := m.cfg.Tree.List(n.entry.Inode)
-	entries := make([]fuse.DirEntry, 0, len(children)+len(temporaries)+2+len(m.views.listed))
+	entries := make([]fuse.DirEntry, 0, len(children)+len(temporaries)+2+len(m.views.Listed))
 	entries = append(entries, fuse.DirEntry{Name: ".", Mode: fuse.S_IFDIR, Ino: nodeID(n.entry.Inode)},
 		fuse.DirEntry{Name: "..", Mode: fuse.S_IFDIR, Ino: nodeID(n.entry.Parent)})
 	if n.entry.Inode == tree.Root {
-		entries = appendItems(entries, m.views.listed)
+		entries = appendItems(entries, m.views.Listed)
 	}
 	for _, f := range temporaries {
 		entries = append(entries, fuse.DirEntry{Name: f.Name, Mode: fuse.S_IFREG, Ino: f.ID})
@@ -269,7 +269,7 @@ func (m *Mount) list(n node) ([]fuse.DirEntry, error) {
 }
 
 func (m *Mount) listVirtual(name string) ([]fuse.DirEntry, error) {
-	view, path, ok := m.views.find(name)
+	view, path, ok := m.views.Find(name)
 	lister, isDir := view.(virtual.Lister)
 	if !ok || !isDir {
 		return nil, errors.Join(tree.ErrNotDir)

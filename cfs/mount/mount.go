@@ -114,7 +114,7 @@ type Mount struct {
 	locals   *local.Store
 	names    *virtual.Names
 	known    known.Dirs
-	views    views
+	views    *virtual.Root
 	queue    queue
 	local    *origin.Proposals
 	rejected *virtual.Rejected

@@ -35,7 +35,7 @@ func (m *Mount) createVirtual(in *fuse.CreateIn, name string, out *fuse.CreateOu
 		return m.statusOf(tree.ErrNotExist)
 	}
 	full := layout.Join(above, name)
-	view, path, ok := m.views.find(full)
+	view, path, ok := m.views.Find(full)
 	keeper, isKeeper := view.(virtual.Keeper)
 	if !ok || !isKeeper {
 		return m.statusOf(errVirtual)
@@ -157,7 +157,7 @@ func (m *Mount) write(h *handle, off uint64, data []byte) error {
 }
 
 func (m *Mount) writeVirtual(h *handle, off uint64, data []byte) error {
-	view, _, ok := m.views.find(h.name)
+	view, _, ok := m.views.Find(h.name)
 	if _, writer := view.(virtual.Writer); !ok || !writer {
 		return errReadOnly
 	}
