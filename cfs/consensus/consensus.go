@@ -127,6 +127,7 @@ type Node struct {
 	reports   chan report
 	calls     chan func() error // to be done by the goroutine of Run
 	stopped   chan struct{}
+	turns     chan struct{} // has one when the quorum came or went
 
 	pending   map[uint64]*proposal
 	changing  uint64 // ID of the last change of the members
@@ -184,6 +185,7 @@ func New(opt Options) (*Node, error) {
 		reports:   make(chan report, 64),
 		calls:     make(chan func() error),
 		stopped:   make(chan struct{}),
+		turns:     make(chan struct{}, 1),
 		pending:   map[uint64]*proposal{},
 		heard:     map[uint64]uint64{},
 		snapshots: map[uint64]uint64{},
@@ -222,6 +224,10 @@ func New(opt Options) (*Node, error) {
 
 // Quorate reports whether proposals can be accepted.
 func (n *Node) Quorate() bool { return n.status.Load().Quorate }
+
+// Turns has something to receive when the quorum has come or gone since the last
+// time. It is for one receiver.
+func (n *Node) Turns() <-chan struct{} { return n.turns }
 
 // Status returns where the node stands.
 func (n *Node) Status() Status { return *n.status.Load() }

@@ -340,10 +340,16 @@ func (n *Node) send(messages []*raftpb.Message) {
 // publishStatus shows where the node stands.
 func (n *Node) publishStatus(applied uint64) {
 	b := n.raft.BasicStatus()
-	n.status.Store(&Status{
+	was := n.status.Swap(&Status{
 		ID: n.opt.ID, Leader: b.Lead, Term: b.GetTerm(), Commit: b.GetCommit(), Applied: applied,
 		Voters: n.members.GetVoters(), Learners: n.members.GetLearners(), Quorate: n.quorate(),
 	})
+	if was == nil || was.Quorate != n.quorate() {
+		select {
+		case n.turns <- struct{}{}:
+		default: // one is waiting already
+		}
+	}
 }
 
 // stored translates entries for the storage.

@@ -10,7 +10,7 @@ import (
 
 // removals removes what has departed for good, until the mount ends.
 func (m *Mount) removals() {
-	tick := time.NewTicker(local.Grace / 8)
+	tick := time.NewTicker(local.Grace / 2)
 	defer tick.Stop()
 	for {
 		select {

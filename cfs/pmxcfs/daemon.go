@@ -224,9 +224,6 @@ func (d *daemon) stop(cancel context.CancelFunc) (err error) {
 	return errors.Join(err, d.db.Close())
 }
 
-// quorumEvery is how often the daemon looks whether the quorum came or went.
-const quorumEvery = 250 * time.Millisecond
-
 // catchUp waits until this node has applied whatever was acknowledged before
 // it came back, or for so long that it shows what it has instead. Its log may be
 // ahead of its tree, and what of it was agreed on is known only once a leader has
@@ -251,13 +248,11 @@ func (d *daemon) catchUp(ctx context.Context) {
 
 // watchQuorum has the kernel look at the modes again when the quorum came or went.
 func (d *daemon) watchQuorum(ctx context.Context) {
-	tick := time.NewTicker(quorumEvery)
-	defer tick.Stop()
 	for was := d.node.Quorate(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-d.node.Turns():
 		}
 		if now := d.node.Quorate(); now != was {
 			was = now
