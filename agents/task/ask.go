@@ -114,15 +114,10 @@ func withdraw(dir, name string) error {
 
 // stop asks for the end of a task by a line in its file.
 func stop(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
+	if err := appendTo(path, "stop: 1\n"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	_, err = f.WriteString("stop: 1\n")
-	return errors.Join(err, f.Close())
+	return nil
 }
 
 // findRequest returns the file that a request is by now.

@@ -68,9 +68,10 @@ type Agent struct {
 	self  host.Process
 	since int64 // when this agent was made
 
-	mu     sync.Mutex      // guards seen and recent, and the file of active tasks
-	seen   map[string]bool // tasks this process has begun
-	recent []entry         // those that run, and those that ended last
+	mu     sync.Mutex         // guards all below, and the file of active tasks
+	seen   map[string]bool    // tasks this process has begun
+	ended  map[string]outcome // those of them whose end is not recorded yet
+	recent []entry            // those that run, and those that ended last
 }
 
 // New prepares an agent.
@@ -82,7 +83,7 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}
-	a := &Agent{Options: o, self: self, since: time.Now().Unix(), seen: map[string]bool{}}
+	a := &Agent{Options: o, self: self, since: time.Now().Unix(), seen: map[string]bool{}, ended: map[string]outcome{}}
 	a.recent = readActive(o.LogDir)
 	return a, nil
 }
@@ -110,6 +111,7 @@ type Step string
 const (
 	Claim     Step = "claim"
 	Begin     Step = "run"
+	Record    Step = "record the end of"
 	Interrupt Step = "record as interrupted"
 	Refuse    Step = "refuse"
 	Remove    Step = "remove"
@@ -134,6 +136,7 @@ func (a Action) String() string {
 // State is what the node knows of a task.
 type State struct {
 	Begun bool // by this process
+	Ended bool // and has come to its end
 	Alive bool // the agent that claimed it still runs, though it is another one
 	Now   time.Time
 }
@@ -159,7 +162,8 @@ func (a *Agent) Desired(_ context.Context, key string) (File, error) {
 func (a *Agent) Observe(_ context.Context, key string) (State, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := State{Begun: a.seen[key], Now: time.Now()}
+	_, ended := a.ended[key]
+	s := State{Begun: a.seen[key], Ended: ended, Now: time.Now()}
 	if id, err := upid.Parse(key); err == nil && !a.mine(id) && int(id.PID) != a.self.PID {
 		s.Alive = host.Proc.Alive(host.Process{PID: int(id.PID), Start: id.PStart})
 	}
@@ -189,6 +193,8 @@ func (a *Agent) planClaimed(f File, s State) []Action {
 	switch {
 	case a.mine(f.UPID) && !s.Begun:
 		return []Action{{Step: Begin, File: f}}
+	case s.Ended:
+		return []Action{{Step: Record, File: f}}
 	case !a.mine(f.UPID) && !s.Alive:
 		return []Action{{Step: Interrupt, File: f}}
 	}
@@ -228,6 +234,8 @@ func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
 		return a.claim(action.File)
 	case Begin:
 		return a.begin(ctx, action.File)
+	case Record:
+		return a.record(ctx, action.File)
 	case Interrupt:
 		return a.repair(ctx, action.File)
 	case Refuse:

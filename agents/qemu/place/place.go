@@ -9,7 +9,6 @@ package place
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,17 +62,14 @@ func (p Place) Path(vmid uint32) string {
 }
 
 // Find returns the guest of a VMID, wherever in the cluster it is.
-func (p Place) Find(vmid uint32) (layout.Guest, bool) {
-	id := strconv.FormatUint(uint64(vmid), 10)
-	for _, kind := range []layout.Kind{layout.QEMU, layout.LXC} {
-		found, _ := filepath.Glob(filepath.Join(p.Tree, "nodes/*", kind.Dir(), id+".conf")) // the pattern is well formed
-		for _, path := range found {
-			if rel, err := filepath.Rel(p.Tree, path); err == nil {
-				return layout.GuestOf(rel)
-			}
+func (p Place) Find(ctx context.Context, vmid uint32) (g layout.Guest, ok bool, err error) {
+	all, err := p.Configurations(ctx)
+	for _, path := range all {
+		if g, ok := layout.GuestOf(path); ok && g.VMID == vmid {
+			return g, true, nil
 		}
 	}
-	return layout.Guest{}, false
+	return g, false, err
 }
 
 // absent says that a configuration is not there, in the words that users know.
@@ -85,9 +81,9 @@ func (path absent) Error() string { return "Configuration file '" + string(path)
 func (path absent) Is(other error) bool { return other == os.ErrNotExist }
 
 // Load reads the configuration of a VM.
-func (p Place) Load(_ context.Context, vmid uint32) (*guest.Config, error) {
-	content, err := os.ReadFile(filepath.Join(p.Tree, p.Path(vmid)))
-	if os.IsNotExist(err) {
+func (p Place) Load(ctx context.Context, vmid uint32) (*guest.Config, error) {
+	content, err := p.Read(ctx, p.Path(vmid))
+	if errors.Is(err, os.ErrNotExist) && !p.away(err) {
 		return nil, absent(p.Path(vmid))
 	}
 	if err != nil {
@@ -120,7 +116,7 @@ func (p Place) EditWith(ctx context.Context, vmid uint32, change func(*guest.Con
 	if err != nil {
 		return err
 	}
-	content, err := os.ReadFile(filepath.Join(p.Tree, p.Path(vmid)))
+	content, err := p.Read(ctx, p.Path(vmid))
 	if err != nil {
 		return fmt.Errorf("vm %d: %w", vmid, err)
 	}
@@ -131,7 +127,7 @@ func (p Place) EditWith(ctx context.Context, vmid uint32, change func(*guest.Con
 		return err
 	}
 	if updated := guest.Update(string(content), c); updated != string(content) {
-		if err := p.Write(p.Path(vmid), updated); err != nil {
+		if err := p.Write(ctx, p.Path(vmid), updated); err != nil {
 			return fmt.Errorf("vm %d: %w", vmid, err)
 		}
 	}
@@ -141,30 +137,16 @@ func (p Place) EditWith(ctx context.Context, vmid uint32, change func(*guest.Con
 	return then()
 }
 
-// Write replaces a file of the tree in one commit, through a temporary name.
-func (p Place) Write(path, content string) error {
-	path = filepath.Join(p.Tree, path)
-	draft := path + ".tmp." + rand.Text() // several tasks may write one file
-	if err := os.WriteFile(draft, []byte(content), 0o640); err != nil {
-		return err
-	}
-	if err := os.Rename(draft, path); err != nil {
-		return errors.Join(err, os.Remove(draft))
-	}
-	return nil
-}
-
 // Create writes the configuration of a new VM; a VMID that exists is refused.
-func (p Place) Create(c *guest.Config) error {
-	if g, ok := p.Find(c.VMID); ok {
+func (p Place) Create(ctx context.Context, c *guest.Config) error {
+	g, ok, err := p.Find(ctx, c.VMID)
+	if ok {
 		return fmt.Errorf("unable to create VM %d - VM %d already exists on node '%s'", c.VMID, c.VMID, g.Node)
 	}
-	f, err := os.OpenFile(filepath.Join(p.Tree, p.Path(c.VMID)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
-	if err != nil {
-		return fmt.Errorf("unable to create VM %d - %w", c.VMID, err)
+	if err == nil {
+		err = p.make(ctx, p.Path(c.VMID), c.Text())
 	}
-	_, err = f.WriteString(c.Text())
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("unable to create VM %d - %w", c.VMID, err)
 	}
 	return nil
@@ -304,9 +286,9 @@ func (p Place) Status(ctx context.Context, vmid uint32) (string, error) {
 }
 
 // Power says what a VM shall do.
-func (p Place) Power(vmid uint32, power qemu.Power) error {
+func (p Place) Power(ctx context.Context, vmid uint32, power qemu.Power) error {
 	path := layout.PowerDir + "/" + strconv.FormatUint(uint64(vmid), 10)
-	if err := p.Write(path, string(power)+"\n"); err != nil {
+	if err := p.Write(ctx, path, string(power)+"\n"); err != nil {
 		return fmt.Errorf("vm %d: power: %w", vmid, err)
 	}
 	return nil

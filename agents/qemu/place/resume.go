@@ -153,7 +153,7 @@ func (p Place) Begin(ctx context.Context, vmid uint32, power qemu.Power) (since 
 		}
 	}
 	since = time.Now().Truncate(time.Millisecond) // as the status counts
-	return since, p.Power(vmid, power)
+	return since, p.Power(ctx, vmid, power)
 }
 
 // Waits for the end of QEMU.
@@ -163,7 +163,7 @@ const endWait = 10 * time.Second
 // that the agent sees an end that was wanted: not a crash, and not a guest that
 // switched itself off after a start that is asked for before the agent has looked.
 func (p Place) End(ctx context.Context, vmid uint32, say func(format string, args ...any)) error {
-	if err := p.Power(vmid, qemu.Stopped); err != nil {
+	if err := p.Power(ctx, vmid, qemu.Stopped); err != nil {
 		return err
 	}
 	if err := p.ForgetResume(vmid); err != nil {

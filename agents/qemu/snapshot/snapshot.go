@@ -31,6 +31,7 @@ type Driver struct {
 	VM     uint32
 	Say    func(format string, args ...any) // for the log of the task
 	Warn   func(format string, args ...any)
+	Alloc  Allocator
 	Freeze func(ctx context.Context, vmid uint32, thaw bool) error // the guest's file systems; nil: nobody can
 
 	saving *state.Saving // between Begin and End, with the machine's state
@@ -158,7 +159,7 @@ func (d runner) Thaw(ctx context.Context, c *guest.Config) error {
 
 // Save allocates a volume for the state of the machine.
 func (d memory) Save(ctx context.Context, c *guest.Config, snap *guest.Section, name string) error {
-	volume, err := AllocState(ctx, d.Place, c, name)
+	volume, err := AllocState(ctx, d.Catalog, d.Driver.Alloc, c, name)
 	if err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
@@ -232,14 +233,17 @@ func (d memory) Resume(ctx context.Context, vmid uint32, volume string, on book.
 // stateOverhead is the room, in bytes, for the state of devices.
 const stateOverhead = int64(500) << 20
 
+// An Allocator makes a volume on a storage, and notes for whom.
+type Allocator func(ctx context.Context, storageID string, r storage.Request) (string, error)
+
 // AllocState allocates a volume for the state of a machine and returns its ID.
-func AllocState(ctx context.Context, p place.Place, c *guest.Config, name string) (string, error) {
-	id, err := stateStorage(p.Catalog, c)
+func AllocState(ctx context.Context, catalog storage.Catalog, alloc Allocator, c *guest.Config, name string) (string, error) {
+	id, err := stateStorage(catalog, c)
 	if err != nil {
 		return "", err
 	}
 	file := fmt.Sprintf("vm-%d-state-%s", c.VMID, name)
-	_, plugin, err := p.Catalog.Find(id)
+	_, plugin, err := catalog.Find(id)
 	if err != nil {
 		return "", err
 	}
@@ -248,8 +252,7 @@ func AllocState(ctx context.Context, p place.Place, c *guest.Config, name string
 		file += ".raw"
 	}
 	memory := int64(guest.Memory(c.Kind, c.Main)) << 20
-	made, err := p.Catalog.Alloc(ctx, id, storage.Request{VMID: c.VMID, Format: "raw", Name: file, Bytes: 2*memory + stateOverhead})
-	return made.String(), err
+	return alloc(ctx, id, storage.Request{VMID: c.VMID, Format: "raw", Name: file, Bytes: 2*memory + stateOverhead})
 }
 
 // stateStorage chooses where the state of a machine goes: where the

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func placeOf(tree, run string, log *slog.Logger) place.Place {
 		Tree: tree, Node: "n1", RunDir: run, Locks: filepath.Join(run, "lock"), Log: log,
 		Catalog: storage.Catalog{
 			Tree: tree, Node: "n1", Run: host.System{}, Locks: filepath.Join(run, "storage"),
-			Plugins: map[string]storage.Plugin{"dir": dir.Plugin{Run: host.System{}}},
+			Plugins: map[string]storage.Plugin{"dir": fatal{dir.Plugin{Run: host.System{}}, new(atomic.Int32)}},
 		},
 	}
 }
@@ -70,6 +71,26 @@ func (n *node) spawn() (kill func()) {
 		_ = agents.Wait()
 		n.end = nil
 	}
+}
+
+// spawnMortal starts agents that will end by themselves.
+func (n *node) spawnMortal() (died <-chan struct{}) {
+	n.Helper()
+	agents := exec.Command(os.Args[0], "-test.run=^$")
+	agents.Env = append(os.Environ(), agentEnv+"="+n.Tree+":"+n.RunDir)
+	agents.Stderr = testWriter{n.T}
+	n.must(agents.Start())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = agents.Wait() // killed by itself
+	}()
+	n.end = func() {
+		_ = agents.Process.Kill() // it may have ended
+		<-done
+		n.end = nil
+	}
+	return done
 }
 
 // A moment is when to kill: something that can be seen of the work.
@@ -168,7 +189,7 @@ func (n *node) settled(verb string) {
 		all, err := n.Catalog.List(n.Context(), s, "images", 0)
 		n.must(err)
 		for _, i := range all {
-			named, err := job.Job{Place: n.Place}.Named(s + ":" + i.Name)
+			named, err := job.Job{Place: n.Place}.Named(n.Context(), s+":"+i.Name)
 			n.must(err)
 			if !named {
 				n.Errorf("%s: nobody names %s:%s; configuration:\n%s", verb, s, i.Name, n.conf(100))

@@ -19,7 +19,7 @@ import (
 type snapshots struct{ job.Job }
 
 func (j snapshots) driver() *snapshot.Driver {
-	return &snapshot.Driver{Place: j.Place, VM: j.VMID, Say: j.Log.Printf, Warn: j.Log.Warnf, Freeze: j.freeze}
+	return &snapshot.Driver{Place: j.Place, VM: j.VMID, Say: j.Log.Printf, Warn: j.Log.Warnf, Alloc: j.Alloc, Freeze: j.freeze}
 }
 
 // freeze stops writing in a guest that has an agent, or lets it go on.
@@ -77,5 +77,8 @@ func (j snapshots) repair(ctx context.Context) error {
 			return err
 		}
 	}
-	return j.driver().Book().Repair(ctx, j.VMID, j.Text("snapname"))
+	if err := j.driver().Book().Repair(ctx, j.VMID, j.Text("snapname")); err != nil {
+		return err
+	}
+	return j.Discard(ctx)
 }

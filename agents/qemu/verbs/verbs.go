@@ -89,6 +89,6 @@ func (v Verbs) Repairs() map[string]task.Handler {
 		Snapshot: keep(snapshots.repair), DelSnapshot: keep(snapshots.repair), Rollback: keep(snapshots.repair),
 		Create: shape(provision.Work.RepairCreate), Destroy: shape(provision.Work.RepairDestroy),
 		Clone: shape(provision.Work.RepairClone), Template: shape(provision.Work.RepairTemplate),
-		Configure: disk(disks.Work.RepairMade), ImportDisk: disk(disks.Work.RepairMade), Move: disk(disks.Work.RepairMove),
+		Configure: shape(provision.Work.RepairConfigure), Resize: disk(disks.Work.RepairResize), ImportDisk: disk(disks.Work.RepairMade), Move: disk(disks.Work.RepairMove),
 	})
 }

@@ -50,7 +50,7 @@ func newNode(t *testing.T) *node {
 	for _, path := range []string{"nodes/n1/qemu-server", "nodes/n1/tasks", "power", ".status", "firewall"} {
 		n.must(os.MkdirAll(filepath.Join(n.Tree, path), 0o755))
 	}
-	n.must(n.Write("storage.cfg", fmt.Sprintf("dir: local\n\tpath %s/a\n\tcontent images,iso,snippets,import\n\ndir: other\n\tpath %s/b\n\tcontent images\n", n.images, n.images)))
+	n.must(n.Place.Write(n.Context(), "storage.cfg", fmt.Sprintf("dir: local\n\tpath %s/a\n\tcontent images,iso,snippets,import\n\ndir: other\n\tpath %s/b\n\tcontent images\n", n.images, n.images)))
 	t.Cleanup(func() {
 		if n.end != nil {
 			n.end()
@@ -210,7 +210,7 @@ func (n *node) linux(vmid uint32, more ...string) {
 		fmt.Sprintf(`args: -kernel %s/kernel -initrd %s/initrd.img -append "console=ttyS0 quiet mitigations=off panic=1"`, n.guest, n.guest),
 		"memory: 256", "ostype: l26", "serial0: socket", "vga: serial0", "tablet: 0", "scsihw: virtio-scsi-pci",
 	}, more...)
-	n.must(n.Write(n.Path(vmid), strings.Join(lines, "\n")+"\n"))
+	n.must(n.Place.Write(n.Context(), n.Path(vmid), strings.Join(lines, "\n")+"\n"))
 }
 
 // shell types a line into a guest's console and returns what comes back up to

@@ -14,6 +14,9 @@ import (
 // RepairMove removes what a move made and nothing uses. If QEMU had switched
 // over when the agent died, the configuration is made to say so.
 func (j Work) RepairMove(ctx context.Context) error {
+	if j.Text("target-vmid") != "" {
+		return j.repairReassign(ctx)
+	}
 	c, err := j.Load(ctx, j.VMID)
 	if err != nil {
 		return errors.Join(job.Gone(err), j.Discard(ctx))

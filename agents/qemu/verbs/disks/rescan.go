@@ -66,7 +66,7 @@ func (j Work) unnamed(ctx context.Context) (all []string, err error) {
 		}
 		for _, i := range listed {
 			volume := s.ID + ":" + i.Name
-			named, err := j.Named(volume)
+			named, err := j.Named(ctx, volume)
 			if err != nil {
 				return nil, err
 			}

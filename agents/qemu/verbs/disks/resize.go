@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/verbs/job"
 	config "etcpve/cfs/format/guest"
 	"etcpve/cfs/format/schema"
 )
@@ -51,6 +52,11 @@ func (j Work) Resize(ctx context.Context) error {
 			return err
 		}
 	}
+	return j.noteSize(ctx, v, bytes)
+}
+
+// noteSize writes the size of a disk into the configuration.
+func (j Work) noteSize(ctx context.Context, v config.Volume, bytes int64) error {
 	return j.adopt(ctx, j.VMID, func(c *config.Config) (key, value string, err error) {
 		now, err := drive(c, v.Key)
 		if err != nil || now.Volume != v.Volume {
@@ -62,6 +68,26 @@ func (j Work) Resize(ctx context.Context) error {
 		now.Options["size"] = schema.FormatSize(bytes)
 		return now.Key, now.String(), nil
 	})
+}
+
+// RepairResize writes down the size that a disk has come to.
+func (j Work) RepairResize(ctx context.Context) error {
+	c, err := j.Load(ctx, j.VMID)
+	if err != nil {
+		return job.Gone(err)
+	}
+	v, err := drive(c, j.Text("disk"))
+	if err != nil {
+		return nil // it was taken away since
+	}
+	bytes, err := j.Catalog.Size(ctx, v.Volume)
+	if err != nil {
+		return job.Gone(err)
+	}
+	if listed, _ := schema.ParseSize(v.Options["size"]); bytes == listed {
+		return nil
+	}
+	return j.noteSize(ctx, v, bytes)
 }
 
 // canResizeWith reports whether a volume with snapshots may grow: qcow2 images

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -22,20 +21,69 @@ const (
 	nothing   = "-"
 )
 
+// DoomedKey is where a task notes the volumes that it will remove once no
+// configuration names them, and BegunKey that it has passed its checks: what
+// follows is finished by a repair.
+const (
+	DoomedKey = "doomed"
+	BegunKey  = "begun"
+)
+
 // Alloc makes a volume and notes it in the file of the task.
 func (j Job) Alloc(ctx context.Context, storageID string, r storage.Request) (string, error) {
-	before, err := j.ownedOn(ctx, storageID, r.VMID)
+	return j.Making(ctx, storageID, r.VMID, func() (storage.ID, error) { return j.Catalog.Alloc(ctx, storageID, r) })
+}
+
+// Making notes a volume of a VM that make makes, and beforehand that it does.
+func (j Job) Making(ctx context.Context, storageID string, vmid uint32, make func() (storage.ID, error)) (string, error) {
+	before, err := j.ownedOn(ctx, storageID, vmid)
 	if err == nil {
-		err = j.keep(makingKey, fmt.Sprintf("%s %d %s", storageID, r.VMID, strings.Join(before, " ")))
+		err = j.Keep(makingKey, fmt.Sprintf("%s %d %s", storageID, vmid, strings.Join(before, " ")))
 	}
 	if err != nil {
 		return "", err
 	}
-	made, err := j.Catalog.Alloc(ctx, storageID, r)
+	made, err := make()
 	if err != nil {
 		return "", err
 	}
-	return made.String(), errors.Join(j.Note(made.String()), j.keep(makingKey, nothing))
+	return made.String(), errors.Join(j.Note(made.String()), j.Keep(makingKey, nothing))
+}
+
+// givingKey is where a task notes, before it gives a volume to another VM, the
+// storage, that VM, and the volumes it has already.
+const givingKey = "giving"
+
+// Announce notes that a volume is about to become this VM's, under a new name.
+func (j Job) Announce(ctx context.Context, volume string) error {
+	storageID, _, _ := strings.Cut(volume, ":")
+	before, err := j.ownedOn(ctx, storageID, j.VMID)
+	if err != nil {
+		return err
+	}
+	return j.Keep(givingKey, fmt.Sprintf("%s %d %s", storageID, j.VMID, strings.Join(before, " ")))
+}
+
+// Announced returns the only volume that has come to a VM since, if one has.
+func (j Job) Announced(ctx context.Context) (string, error) { return j.newcomer(ctx, givingKey) }
+
+// newcomer returns the only volume that was not there when a task noted those
+// that were.
+func (j Job) newcomer(ctx context.Context, key string) (string, error) {
+	was := strings.Fields(j.Params[key])
+	if len(was) < 2 {
+		return "", nil
+	}
+	vmid, ok := layout.ParseVMID(was[1])
+	if !ok {
+		return "", nil
+	}
+	now, err := j.ownedOn(ctx, was[0], vmid)
+	now = slices.DeleteFunc(now, func(volume string) bool { return slices.Contains(was[2:], volume) })
+	if err != nil || len(now) != 1 {
+		return "", err
+	}
+	return now[0], nil
 }
 
 // ownedOn lists the volumes of a VM on one storage.
@@ -47,8 +95,8 @@ func (j Job) ownedOn(ctx context.Context, storageID string, vmid uint32) (names 
 	return names, err
 }
 
-// keep sets a parameter here and in the file of the task.
-func (j Job) keep(key, value string) error {
+// Keep sets a parameter here and in the file of the task.
+func (j Job) Keep(key, value string) error {
 	j.Params[key] = value
 	return j.Log.Keep(key, value)
 }
@@ -56,23 +104,14 @@ func (j Job) keep(key, value string) error {
 // reclaim notes the volume that was being made when the task was killed: the
 // only one that was not there before.
 func (j Job) reclaim(ctx context.Context) error {
-	was := strings.Fields(j.Params[makingKey])
-	if len(was) < 2 {
-		return nil
-	}
-	vmid, ok := layout.ParseVMID(was[1])
-	if !ok {
-		return nil
-	}
-	now, err := j.ownedOn(ctx, was[0], vmid)
-	if err != nil {
+	made, err := j.newcomer(ctx, makingKey)
+	if err != nil || len(strings.Fields(j.Params[makingKey])) < 2 {
 		return err
 	}
-	now = slices.DeleteFunc(now, func(volume string) bool { return slices.Contains(was[2:], volume) })
-	if len(now) == 1 {
-		err = j.Note(now[0])
+	if made != "" {
+		err = j.Note(made)
 	}
-	return errors.Join(err, j.keep(makingKey, nothing))
+	return errors.Join(err, j.Keep(makingKey, nothing))
 }
 
 // Note records a volume as this task's.
@@ -81,7 +120,7 @@ func (j Job) Note(volume string) error {
 	if !slices.Contains(all, volume) {
 		all = append(all, volume)
 	}
-	return j.keep(MadeKey, strings.Join(all, " "))
+	return j.Keep(MadeKey, strings.Join(all, " "))
 }
 
 // Discard removes the volumes this task made which no configuration names.
@@ -90,7 +129,7 @@ func (j Job) Discard(ctx context.Context) (failures error) {
 		return err
 	}
 	for _, volume := range strings.Fields(j.Params[MadeKey]) {
-		named, err := j.Named(volume)
+		named, err := j.Named(ctx, volume)
 		if err != nil || named {
 			failures = errors.Join(failures, err)
 			continue
@@ -105,15 +144,18 @@ func (j Job) Discard(ctx context.Context) (failures error) {
 }
 
 // Named reports whether the configuration of a guest of the cluster names a volume.
-func (j Job) Named(volume string) (bool, error) {
-	files, err := filepath.Glob(filepath.Join(j.Tree, "nodes/*/*/*.conf"))
+func (j Job) Named(ctx context.Context, volume string) (bool, error) {
+	files, err := j.Configurations(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, file := range files {
-		found, err := mentions(file, volume)
-		if err != nil || found {
-			return found, err
+		content, err := j.Read(ctx, file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil || mentions(file, string(content), volume) {
+			return err == nil, err
 		}
 	}
 	return false, nil
@@ -133,4 +175,6 @@ func (j Job) FreeOwn(ctx context.Context, volume string) error {
 }
 
 // Notes reports whether a parameter was not asked for, but is a note of the task.
-func Notes(key string) bool { return key == MadeKey || key == makingKey }
+func Notes(key string) bool {
+	return slices.Contains([]string{MadeKey, makingKey, DoomedKey, BegunKey, givingKey}, key)
+}

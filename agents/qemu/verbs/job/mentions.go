@@ -1,7 +1,6 @@
 package job
 
 import (
-	"os"
 	"strings"
 
 	config "etcpve/cfs/format/guest"
@@ -10,19 +9,12 @@ import (
 
 // mentions reports whether a configuration file names a volume, also in a
 // snapshot or as unused.
-func mentions(file, volume string) (bool, error) {
-	content, err := os.ReadFile(file)
-	if os.IsNotExist(err) {
-		return false, nil
+func mentions(file, content, volume string) bool {
+	if !strings.Contains(content, volume) || strings.Contains(file, "/lxc/") {
+		return strings.Contains(content, volume) // a container's volumes are not told apart here
 	}
-	if err != nil || !strings.Contains(string(content), volume) {
-		return false, err
-	}
-	if strings.Contains(file, "/lxc/") {
-		return true, nil // a container's volumes are not told apart here
-	}
-	c, _ := config.Parse(layout.QEMU, 0, string(content))
-	return VolumesOf(c)[volume], nil
+	c, _ := config.Parse(layout.QEMU, 0, content)
+	return VolumesOf(c)[volume]
 }
 
 // VolumesOf are all volumes that a configuration names.

@@ -55,7 +55,7 @@ func (j Work) beginHibernate(ctx context.Context, chosen *config.Config) (volume
 			}
 		}
 		var err error
-		if volume, err = snapshot.AllocState(ctx, j.Place, chosen, "suspend-"+time.Now().Format("2006-01-02")); err != nil {
+		if volume, err = snapshot.AllocState(ctx, j.Catalog, j.Alloc, chosen, "suspend-"+time.Now().Format("2006-01-02")); err != nil {
 			return err
 		}
 		c.Main.Set("lock", guest.LockSuspending)
@@ -111,9 +111,9 @@ func (j Work) RepairSuspend(ctx context.Context) error {
 	switch c.Main.Get("lock") {
 	case guest.LockSuspending:
 		j.Log.Printf("undo suspension of VM %d", j.VMID)
-		return j.undoHibernate(ctx)
+		err = j.undoHibernate(ctx)
 	case guest.LockSuspended:
-		return j.End(ctx, j.VMID, j.Log.Printf)
+		err = j.End(ctx, j.VMID, j.Log.Printf)
 	}
-	return nil
+	return errors.Join(err, j.Discard(ctx))
 }

@@ -68,7 +68,7 @@ func (j Work) Clone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := j.locked(k.newID, guest.LockClone); err != nil { // nothing was made yet
+	if err := j.locked(ctx, k.newID, guest.LockClone); err != nil { // nothing was made yet
 		return err
 	}
 	made, err := k.volumes(ctx)
@@ -175,12 +175,15 @@ func (k *cloning) settings() *config.Section {
 func (k *cloning) disk(ctx context.Context, v *config.Volume) (*blockjob.Backup, error) {
 	if !k.full {
 		k.Log.Printf("create linked clone of drive %s (%s)", v.Key, v.Volume)
-		made, err := k.Catalog.Clone(ctx, v.Volume, k.newID, k.Text("snapname"))
+		id, _, _ := v.Storage()
+		made, err := k.Making(ctx, id, k.newID, func() (storage.ID, error) {
+			return k.Catalog.Clone(ctx, v.Volume, k.newID, k.Text("snapname"))
+		})
 		if err != nil {
 			return nil, err
 		}
-		v.Volume = made.String()
-		return nil, k.Note(v.Volume)
+		v.Volume = made
+		return nil, nil
 	}
 	k.Log.Printf("create full clone of drive %s (%s)", v.Key, v.Volume)
 	from := v.Volume

@@ -31,14 +31,22 @@ func (j Work) Configure(ctx context.Context) error {
 	var doomed []string
 	err = j.Edit(ctx, j.VMID, func(c *config.Config) error {
 		doomed, err = j.assign(c, wanted)
-		return errors.Join(err, job.CheckText(c))
+		if err = errors.Join(err, job.CheckText(c)); err != nil || doomed == nil {
+			return err
+		}
+		return j.Keep(job.DoomedKey, strings.Join(doomed, " "))
 	})
 	if err != nil {
 		return errors.Join(err, j.Discard(context.WithoutCancel(ctx)))
 	}
+	return j.freeDoomed(ctx, doomed)
+}
+
+// freeDoomed removes volumes that were given up.
+func (j Work) freeDoomed(ctx context.Context, doomed []string) error {
 	for _, volume := range doomed {
 		// It may be in use under another key by now, or by a snapshot.
-		if named, err := j.Named(volume); err != nil || named {
+		if named, err := j.Named(ctx, volume); err != nil || named {
 			if err != nil {
 				return err
 			}
@@ -49,6 +57,11 @@ func (j Work) Configure(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// RepairConfigure removes what a change made for nothing, and what it gave up.
+func (j Work) RepairConfigure(ctx context.Context) error {
+	return errors.Join(j.Discard(ctx), j.freeDoomed(ctx, strings.Fields(j.Text(job.DoomedKey))))
 }
 
 // assign changes a configuration and returns the volumes that are to be removed.

@@ -20,7 +20,7 @@ func (j Work) Create(ctx context.Context) error {
 	}
 	complete(c)
 	lock := c.Main.Get("lock")
-	if err := j.locked(c.VMID, guest.LockCreate); err != nil {
+	if err := j.locked(ctx, c.VMID, guest.LockCreate); err != nil {
 		return err
 	}
 	err := j.Fill(ctx, j.VMID, c.Main, c.Main.Keys())

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -31,21 +29,24 @@ func (j Work) Destroy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	managed, err := j.highlyAvailable(j.VMID)
+	managed, err := j.highlyAvailable(ctx, j.VMID)
 	if err != nil {
 		return err
 	}
 	if managed && !j.Truth("purge") {
 		return fmt.Errorf("unable to remove VM %d - used in HA resources and purge parameter not set", j.VMID)
 	}
+	if err := j.basesFree(ctx, c); err != nil {
+		return err
+	}
+	if err := j.Keep(job.BegunKey, "1"); err != nil {
+		return err
+	}
 	return j.remove(ctx, c)
 }
 
 // remove frees all volumes and then forgets the VM. It may be repeated.
 func (j Work) remove(ctx context.Context, c *config.Config) error {
-	if err := j.basesFree(ctx, c); err != nil {
-		return err
-	}
 	volumes := job.VolumesOf(c)
 	for _, volume := range slices.Sorted(maps.Keys(volumes)) {
 		if err := j.FreeOwn(ctx, volume); err != nil {
@@ -60,12 +61,12 @@ func (j Work) remove(ctx context.Context, c *config.Config) error {
 	}
 	doomed := []string{layout.PowerDir + "/" + strconv.FormatUint(uint64(j.VMID), 10), fmt.Sprintf("firewall/%d.fw", j.VMID)}
 	if j.Truth("purge") {
-		if err := j.purge(); err != nil {
+		if err := j.purge(ctx); err != nil {
 			return err
 		}
 	}
 	for _, path := range append(doomed, j.Path(j.VMID)) {
-		if err := os.Remove(filepath.Join(j.Tree, path)); job.Gone(err) != nil {
+		if err := j.Remove(ctx, path); err != nil {
 			return err
 		}
 	}
@@ -117,9 +118,10 @@ func (j Work) freeUnreferenced(ctx context.Context) error {
 	return nil
 }
 
+// RepairDestroy goes on with a removal that had passed its checks.
 func (j Work) RepairDestroy(ctx context.Context) error {
 	c, err := j.Load(ctx, j.VMID)
-	if err != nil {
+	if err != nil || !j.Truth(job.BegunKey) {
 		return job.Gone(err)
 	}
 	if running, err := j.Running(ctx, j.VMID); err != nil || running || c.Main.Bool(layout.QEMU, "protection") {

@@ -9,8 +9,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -40,10 +38,10 @@ func (j Work) settings() (keys []string) {
 }
 
 // locked creates an empty configuration that is locked for the task.
-func (j Work) locked(vmid uint32, lock string) error {
+func (j Work) locked(ctx context.Context, vmid uint32, lock string) error {
 	c := config.New(layout.QEMU, vmid)
 	c.Main.Set("lock", lock)
-	return j.Place.Create(c)
+	return j.Place.Create(ctx, c)
 }
 
 // complete sets what every new VM has.
@@ -101,7 +99,7 @@ func (j Work) undoNew(ctx context.Context, vmid uint32, lock string) error {
 		return err
 	}
 	if c != nil {
-		if err := os.Remove(filepath.Join(j.Tree, j.Path(vmid))); job.Gone(err) != nil {
+		if err := j.Remove(ctx, j.Path(vmid)); err != nil {
 			return err
 		}
 	}

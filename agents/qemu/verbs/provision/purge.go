@@ -1,8 +1,7 @@
 package provision
 
 import (
-	"os"
-	"path/filepath"
+	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,14 +10,14 @@ import (
 	"etcpve/cfs/format/schema"
 )
 
-func (j Work) read(path string) (string, error) {
-	content, err := os.ReadFile(filepath.Join(j.Tree, path))
+func (j Work) read(ctx context.Context, path string) (string, error) {
+	content, err := j.Read(ctx, path)
 	return string(content), job.Gone(err)
 }
 
 // highlyAvailable reports whether HA looks after a VM.
-func (j Work) highlyAvailable(vmid uint32) (bool, error) {
-	text, err := j.read("ha/resources.cfg")
+func (j Work) highlyAvailable(ctx context.Context, vmid uint32) (bool, error) {
+	text, err := j.read(ctx, "ha/resources.cfg")
 	for line := range strings.Lines(text) {
 		if strings.Join(strings.Fields(line), " ") == "vm: "+strconv.FormatUint(uint64(vmid), 10) {
 			return true, err
@@ -28,35 +27,35 @@ func (j Work) highlyAvailable(vmid uint32) (bool, error) {
 }
 
 // purge takes a VM out of HA and of backup jobs.
-func (j Work) purge() error {
+func (j Work) purge(ctx context.Context) error {
 	id := strconv.FormatUint(uint64(j.VMID), 10)
-	resources, err := j.read("ha/resources.cfg")
+	resources, err := j.read(ctx, "ha/resources.cfg")
 	if err != nil {
 		return err
 	}
-	if err := j.replace("ha/resources.cfg", resources, withoutSection(resources, "vm: "+id)); err != nil {
+	if err := j.replace(ctx, "ha/resources.cfg", resources, withoutSection(resources, "vm: "+id)); err != nil {
 		return err
 	}
-	rules, err := j.read("ha/rules.cfg")
+	rules, err := j.read(ctx, "ha/rules.cfg")
 	if err != nil {
 		return err
 	}
-	if err := j.replace("ha/rules.cfg", rules, withoutMember(rules, "resources", "vm:"+id)); err != nil {
+	if err := j.replace(ctx, "ha/rules.cfg", rules, withoutMember(rules, "resources", "vm:"+id)); err != nil {
 		return err
 	}
-	jobs, err := j.read("jobs.cfg")
+	jobs, err := j.read(ctx, "jobs.cfg")
 	if err != nil {
 		return err
 	}
-	return j.replace("jobs.cfg", jobs, withoutMember(jobs, "vmid", id))
+	return j.replace(ctx, "jobs.cfg", jobs, withoutMember(jobs, "vmid", id))
 }
 
-func (j Work) replace(path, before, after string) error {
+func (j Work) replace(ctx context.Context, path, before, after string) error {
 	if before == after {
 		return nil
 	}
 	j.Log.Printf("remove VM %d from %s", j.VMID, path)
-	return j.Write(path, after)
+	return j.Write(ctx, path, after)
 }
 
 // withoutSection removes the section with a header, up to the next header.
@@ -75,7 +74,7 @@ func withoutSection(text, header string) string {
 }
 
 // withoutMember removes a member from the list that a key of any section has; a
-// List of which nothing is left takes its section with it.
+// list of which nothing is left takes its section with it.
 func withoutMember(text, key, member string) string {
 	empty, header := []string{}, ""
 	var b strings.Builder

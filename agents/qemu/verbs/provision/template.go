@@ -68,7 +68,8 @@ func (j Work) toTemplate(ctx context.Context) error {
 // base makes a base of a volume, unless that was done already.
 func (j Work) base(ctx context.Context, volume string) (string, error) {
 	if _, err := j.Catalog.Size(ctx, volume); errors.Is(err, os.ErrNotExist) {
-		renamed := strings.Replace(volume, "vm-", "base-", 1)
+		name := strings.LastIndexAny(volume, ":/") + 1
+		renamed := volume[:name] + strings.Replace(volume[name:], "vm-", "base-", 1)
 		if _, err := j.Catalog.Size(ctx, renamed); err == nil {
 			return renamed, nil
 		}
