@@ -39,6 +39,7 @@ type Desired struct {
 
 	Problems []string // lines of the file that cannot be used
 	Mark     string   // changes with every write to either file
+	SkipLock bool     // its lock keeps it neither from starting nor from stopping
 	keep     bool     // what waits goes on waiting
 }
 
@@ -61,7 +62,7 @@ func (a *Agent) Desired(_ context.Context, key string) (Desired, error) {
 	if d.Power, err = a.readPower(power, vmid); err != nil {
 		return d, err
 	}
-	d.Mark = mark(path, power, d.Text)
+	d.Mark, d.SkipLock = mark(path, power, d.Text), a.skipsLock(vmid)
 	return d, nil
 }
 

@@ -30,11 +30,11 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.foreign(vmid); err != nil {
 		return err
 	}
-	from, resumes, err := a.resumption(d)
+	from, _, err := a.resumption(d)
 	if err != nil {
 		return err
 	}
-	if resumes {
+	if from.Waits() {
 		d = onlyMain(d)
 	}
 	command, accel, err := a.build(ctx, vmid, d, from)
@@ -44,7 +44,7 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
 		return err
 	}
-	if err := a.before(ctx, vmid, d, resumes); err != nil {
+	if err := a.before(ctx, vmid, d, from.Waits()); err != nil {
 		return err
 	}
 	rec := record.Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
@@ -69,7 +69,7 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 			return a.failStart(ctx, vmid, action, &cmdline.KeyError{Key: tap.Key, Err: err})
 		}
 	}
-	if resumes {
+	if from.Waits() {
 		if err := a.loadState(ctx, vmid, from); err != nil {
 			return a.failStart(ctx, vmid, action, err)
 		}
@@ -98,9 +98,7 @@ func (a *Agent) build(ctx context.Context, vmid uint32, d Desired, from state.Re
 		return command, "", err
 	}
 	command, err = cmdline.Build(a.guestOf(ctx, vmid, from.On(d.Config)), facts)
-	if from.Volume != "" {
-		command.Args = from.Arguments(command.Args)
-	}
+	command.Args = from.Arguments(command.Args)
 	return command, accel, err
 }
 

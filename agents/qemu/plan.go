@@ -109,7 +109,7 @@ func planStopped(d Desired, s State, step func(Step, string)) {
 	crashed := s.Record.Crash != ""
 	_, unmade := hotplug.Unmade(d.Config)
 	switch {
-	case d.Text != nil && wanted(d.Power) && !unmade && mayStart(d.Config) && !(crashed && s.Record.Mark == d.Mark):
+	case d.Text != nil && wanted(d.Power) && !unmade && mayStart(d) && !(crashed && s.Record.Mark == d.Mark):
 		step(Start, "")
 	case s.Known && !(crashed && wanted(d.Power)):
 		step(Reap, "")
@@ -123,7 +123,7 @@ func pendingOf(d Desired, s State) []hotplug.Pending {
 		return nil
 	case s.Record.Crash != "" && s.Record.Mark == d.Mark:
 		return []hotplug.Pending{{Key: "power", Reason: "the guest crashed; write power or configuration to start it again"}}
-	case !mayStart(d.Config):
+	case !mayStart(d):
 		return []hotplug.Pending{{Key: "power", Reason: "VM is locked (" + d.Config["lock"] + ")"}}
 	}
 	if unmade, ok := hotplug.Unmade(d.Config); ok {
@@ -141,7 +141,7 @@ const pressAgain = 10 * time.Second
 // file may have been removed by mistake, and either is for a person to decide.
 func planStop(d Desired, s State, step func(Step, string)) {
 	switch asked := s.Record.Stopping; {
-	case d.Text == nil || d.Config["lock"] != "":
+	case d.Text == nil || d.locked():
 	case s.Silent != "" || s.Status == "prelaunch":
 		step(Kill, "it cannot be asked to switch off")
 	case !d.Config.Bool("acpi", true):
@@ -161,7 +161,7 @@ func planStop(d Desired, s State, step func(Step, string)) {
 // planRun is for a running VM that should run, or be paused.
 func planRun(d Desired, s State, step func(Step, string)) {
 	switch {
-	case s.Silent != "" || !mayStart(d.Config): // whoever holds the lock may have stopped it
+	case s.Silent != "" || !mayStart(d): // whoever holds the lock may have stopped it
 	case d.Power == Paused && s.Status == "running":
 		step(Pause, "")
 	case d.Power == Running && s.Status == "paused":

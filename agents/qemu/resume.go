@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"etcpve/agents/qemu/cmdline"
@@ -16,17 +17,36 @@ import (
 )
 
 // ResumeExt is the ending of the file that lets the next start of a VM begin in
-// a saved state instead of a boot.
+// a saved state instead of a boot, or on another machine than configured.
 const ResumeExt = "resume"
+
+// SkipLockExt is the ending of the file that lets a VM start and stop though it
+// is locked, until the time that is in it.
+const SkipLockExt = "skiplock"
 
 // suspended is the value of "lock" of a VM whose state is saved, which a start
 // takes away.
 const suspended = "suspended"
 
-// mayStart reports whether the lock of a VM lets it start.
-func mayStart(c cmdline.Config) bool { return c["lock"] == "" || c["lock"] == suspended }
+// locked reports whether a lock keeps a VM from being started and stopped.
+func (d Desired) locked() bool { return d.Config["lock"] != "" && !d.SkipLock }
 
-// resumption returns the state that a VM shall begin in, if there is one.
+// mayStart reports whether the lock of a VM lets it start.
+func mayStart(d Desired) bool { return !d.locked() || d.Config["lock"] == suspended }
+
+// skipsLock reports whether the lock of a VM is to be ignored for now. The file is
+// removed by whom it is for; if that one dies, it ends by itself.
+func (a *Agent) skipsLock(vmid uint32) bool {
+	content, err := os.ReadFile(cmdline.RunFile(a.RunDir, vmid, SkipLockExt))
+	if err != nil {
+		return false
+	}
+	until, err := time.Parse(time.RFC3339, strings.TrimSpace(string(content)))
+	return err == nil && time.Now().Before(until)
+}
+
+// resumption returns what the next start of a VM does in another way; ok says
+// that there is something.
 func (a *Agent) resumption(d Desired) (r state.Resumption, ok bool, err error) {
 	c := d.Config
 	if c["lock"] == suspended && c["vmstate"] != "" {

@@ -17,9 +17,9 @@ import (
 func (a *Agent) records() record.Dir { return record.Dir(a.RunDir) }
 
 // keeps reports whether a file of the run directory outlives its VM: logs, and
-// the wish that its next start goes on from a saved state.
+// what was asked of its next start.
 func keeps(ext string) bool {
-	return ext == "log" || strings.HasSuffix(ext, ".log") || ext == ResumeExt
+	return ext == "log" || strings.HasSuffix(ext, ".log") || ext == ResumeExt || ext == SkipLockExt
 }
 
 // forget removes all traces of a VM that does not run, except its logs; its

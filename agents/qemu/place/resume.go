@@ -64,7 +64,8 @@ func (p Place) hostMTU(ctx context.Context, vmid uint32) (string, error) {
 	return strings.Join(nics, ","), nil
 }
 
-// ResumeFrom lets the next start of a VM on this node begin in a saved state.
+// ResumeFrom lets the next start of a VM on this node begin in a saved state, or
+// on another machine.
 func (p Place) ResumeFrom(vmid uint32, r state.Resumption) error {
 	content, err := json.Marshal(r)
 	if err != nil {
@@ -80,6 +81,24 @@ func (p Place) ForgetResume(vmid uint32) error {
 		return nil
 	}
 	return err
+}
+
+// SkipLock lets the agent start and stop a VM though it is locked, for a time or
+// until undo.
+func (p Place) SkipLock(vmid uint32, limit time.Duration) (undo func() error, err error) {
+	name := cmdline.RunFile(p.RunDir, vmid, qemu.SkipLockExt)
+	until := time.Now().Add(limit).Format(time.RFC3339)
+	return func() error { return os.Remove(name) }, os.WriteFile(name, []byte(until+"\n"), 0o600)
+}
+
+// EndHere ends the QEMU of a VM whose configuration is on another node by now: what
+// is wanted of the VM stays as it is.
+func (p Place) EndHere(ctx context.Context, vmid uint32, say func(format string, args ...any)) error {
+	process, running, err := p.Process(vmid)
+	if err != nil || !running {
+		return err
+	}
+	return endProcess(ctx, process, say)
 }
 
 // An Agency is what the agent says of a VM.
@@ -159,25 +178,37 @@ func (p Place) Begin(ctx context.Context, vmid uint32, power qemu.Power) (since 
 // Waits for the end of QEMU.
 const endWait = 10 * time.Second
 
-// End ends a VM at once. Its power file comes first, and the record says so too, so
-// that the agent sees an end that was wanted: not a crash, and not a guest that
-// switched itself off after a start that is asked for before the agent has looked.
+// End ends a VM at once. The record and the power file say so first, so that the
+// agent sees an end that was wanted: not a crash, nobody to press the button for,
+// and not a guest that switched itself off after a start that is asked for before
+// the agent has looked.
 func (p Place) End(ctx context.Context, vmid uint32, say func(format string, args ...any)) error {
-	if err := p.Power(ctx, vmid, qemu.Stopped); err != nil {
-		return err
-	}
-	if err := p.ForgetResume(vmid); err != nil {
-		return err
-	}
 	process, running, err := p.Process(vmid)
-	if err != nil || !running {
+	if err != nil {
 		return err
 	}
-	if unlock, err := p.lock(ctx, vmid); err == nil { // an agent that holds it for so long must not keep a VM alive
-		err = p.note(vmid, func(r *record.Record) { r.Stopping = time.Now().Truncate(time.Second) })
-		if unlock(); err != nil {
-			return err
-		}
+	if running {
+		err = p.noteStop(ctx, vmid, time.Now().Truncate(time.Second))
+	}
+	if err == nil {
+		err = p.Power(ctx, vmid, qemu.Stopped)
+	}
+	if err != nil {
+		return errors.Join(err, p.noteStop(context.WithoutCancel(ctx), vmid, time.Time{}))
+	}
+	if err := p.ForgetResume(vmid); err != nil || !running {
+		return err
 	}
 	return endProcess(ctx, process, say)
+}
+
+// noteStop notes when a VM was made to stop. An agent that holds the lock for too
+// long does not keep the VM alive.
+func (p Place) noteStop(ctx context.Context, vmid uint32, when time.Time) error {
+	unlock, err := p.lock(ctx, vmid)
+	if err != nil {
+		return nil
+	}
+	defer unlock()
+	return p.note(vmid, func(r *record.Record) { r.Stopping, r.Pressed = when, when })
 }

@@ -8,10 +8,11 @@ import (
 	"etcpve/agents/qemu/cmdline"
 )
 
-// A Resumption is a saved state and what it needs.
+// A Resumption is a saved state and what it needs. Without a state it is what one
+// start does in another way than the configuration says.
 type Resumption struct {
-	Volume  string `json:"volume"`
-	Machine string `json:"machine,omitempty"` // type with version
+	Volume  string `json:"volume,omitempty"`
+	Machine string `json:"machine,omitempty"` // type with version; without a state, options behind it
 	CPU     string `json:"cpu,omitempty"`     // as given to QEMU
 	HostMTU string `json:"mtu,omitempty"`     // of each NIC that offers one
 
@@ -23,7 +24,14 @@ type Resumption struct {
 // the type, and what came before that noted no CPU. A state that was saved here
 // has hardware by the rules of the guest's configuration, on whatever version the
 // QEMU of the node was.
-func (r Resumption) pinned() bool { return strings.Contains(r.Machine, "+pve") || r.CPU == "" }
+//
+// Without a state there is no hardware to be kept.
+func (r Resumption) pinned() bool {
+	return strings.Contains(r.Machine, "+pve") || r.CPU == "" || !r.Waits()
+}
+
+// Waits reports whether QEMU has to wait for a state.
+func (r Resumption) Waits() bool { return r.Volume != "" }
 
 // On returns the configuration with the hardware that the state was saved on.
 func (r Resumption) On(c cmdline.Config) cmdline.Config {
@@ -32,15 +40,23 @@ func (r Resumption) On(c cmdline.Config) cmdline.Config {
 	if r.Machine == "" || !r.pinned() {
 		return c
 	}
-	// The type stands first, or behind its name.
-	parts := []string{r.Machine}
-	for part := range strings.SplitSeq(c["machine"], ",") {
-		if key, _, named := strings.Cut(part, "="); part != "" && named && key != "type" {
+	c["machine"] = r.machine(c["machine"])
+	return c
+}
+
+// machine is a setting with another type. The type stands first, or behind its
+// name; other options stay unless they are given too.
+func (r Resumption) machine(setting string) string {
+	parts := strings.Split(r.Machine, ",")
+	given := func(key string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.HasPrefix(p, key+"=") })
+	}
+	for part := range strings.SplitSeq(setting, ",") {
+		if key, _, named := strings.Cut(part, "="); named && key != "type" && !given(key) {
 			parts = append(parts, part)
 		}
 	}
-	c["machine"] = strings.Join(parts, ",")
-	return c
+	return strings.Join(parts, ",")
 }
 
 // Arguments makes a command line wait for the state.
@@ -57,6 +73,9 @@ func (r Resumption) Arguments(args []string) []string {
 			}
 		}
 		args[i+1] = strings.Join(options, ",")
+	}
+	if !r.Waits() {
+		return args
 	}
 	return append(args, "-incoming", "defer")
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"maps"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 
@@ -59,6 +61,11 @@ func (c *Command) parseOptions(call *Call, args []string) (words []string, err e
 			unknown = append(unknown, fmt.Sprintf("Option %s requires an argument", given))
 			continue
 		}
+		if slices.Contains(c.Content, name) {
+			if value, err = content(value); err != nil {
+				return nil, err
+			}
+		}
 		if err := call.set(name, rule, value); err != nil {
 			return nil, err
 		}
@@ -67,6 +74,12 @@ func (c *Command) parseOptions(call *Call, args []string) (words []string, err e
 		return nil, &usageError{before: strings.Join(unknown, "\n") + "\n", message: "unable to parse option"}
 	}
 	return words, nil
+}
+
+// content reads the file an option names.
+func content(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	return strings.ReplaceAll(url.QueryEscape(string(text)), "+", "%20"), err
 }
 
 // option returns the name of an option that was given whole or by a beginning
@@ -148,7 +161,7 @@ func (c *Command) check(call *Call) error {
 			if rule.Requires != "" && !call.Has(rule.Requires) {
 				refused = append(refused, fmt.Sprintf("%s: missing property - '%s' requires this property", rule.Requires, name))
 			}
-		case c.Options[name] != nil && !bool(rule.Optional):
+		case c.Options[name] != nil && !bool(rule.Optional) && !slices.Contains(c.Prompt, name):
 			refused = append(refused, name+": property is missing and it is not optional")
 		}
 	}

@@ -31,6 +31,7 @@ type Command struct {
 	Args    []Param
 	Options schema.Keys
 	Prompt  []string // options whose value may be left out, to be asked for: see Call.Secret
+	Content []string // options whose value is the path of a file with what they stand for, percent-encoded
 	Run     func(ctx context.Context, c *Call) error
 	Hidden  bool   // left out of lists
 	Alias   string // the command that this one is another way to write

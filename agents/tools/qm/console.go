@@ -237,6 +237,11 @@ func terminalMode(f *os.File, change func(*unix.Termios)) (restore func()) {
 	return func() { _ = unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, before) } // the terminal may be gone
 }
 
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
 func rawInput(f *os.File) (restore func()) {
 	return terminalMode(f, func(t *unix.Termios) {
 		t.Iflag &^= unix.ICRNL | unix.IXON | unix.INLCR | unix.IGNCR | unix.ISTRIP

@@ -36,10 +36,10 @@ func (p Place) guests() []cli.Command {
 			}},
 		{Words: "guest exec-status", Summary: "Show what came of a program in the guest.", Run: p.agentExecStatus,
 			Args: and(cli.Param{Name: "pid", Rule: about(schema.Integer().Must(), "Its number, as guest exec has shown it.")})},
-		{Words: "guest passwd", Summary: "Set the password of a user in the guest, which is asked for.", Run: p.agentPassword,
+		{Words: "guest passwd", Summary: "Set the password of a user in the guest, which is asked for.", Run: p.agentPassword, Prompt: []string{"password"},
 			Args: and(cli.Param{Name: "username", Rule: about(schema.Text().Must(), "The user.")}), Options: schema.Keys{
 				"crypted":  about(schema.Truth().Else(0), "The password is a hash already."),
-				"password": about(schema.Text().Long(1024), "The password; without it, the first line of standard input."),
+				"password": about(password(), "The password; without it, the first line of standard input."),
 			}},
 	}
 }
@@ -173,42 +173,56 @@ func (p Place) agentExecStatus(ctx context.Context, c *cli.Call) error {
 	return show(c.Out, map[string]any(r))
 }
 
-const (
-	minPassword = 5
-	maxPassword = 1024
-)
+// password is the rule of a password in a guest.
+func password() *schema.Property {
+	shortest := 5
+	rule := schema.Text().Long(1024).Must()
+	rule.MinLength = &shortest
+	return rule
+}
 
 func (p Place) agentPassword(ctx context.Context, c *cli.Call) error {
-	password := c.Value("password")
-	if !c.Has("password") {
+	word := c.Value("password")
+	if word == "" {
 		var err error
-		if password, err = askPassword(c); err != nil {
+		if word, err = askPassword(c); err != nil {
 			return err
 		}
 	}
-	if len(password) < minPassword || len(password) > maxPassword {
-		return fmt.Errorf("a password has %d to %d characters", minPassword, maxPassword)
+	if err := password().Check(word); err != nil {
+		return fmt.Errorf("password: %w", err)
 	}
 	a, err := p.agent(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	return a.Password(ctx, c.Value("username"), password, c.Bool("crypted"))
+	return a.Password(ctx, c.Value("username"), word, c.Bool("crypted"))
 }
 
-// askPassword reads a line without showing it.
+// askPassword reads a line; at a terminal without showing it, and twice.
 func askPassword(c *cli.Call) (string, error) {
 	if c.In == nil {
 		return "", errors.New("no password given")
 	}
-	if f, ok := c.In.(*os.File); ok {
-		fmt.Fprint(c.Err, "Enter new password: ")
-		restore := hideInput(f)
-		defer func() { restore(); fmt.Fprintln(c.Err) }()
+	f, ok := c.In.(*os.File)
+	if !ok || !isTerminal(f) {
+		return readLine(c.In)
 	}
-	text, err := readLine(c.In)
-	return text, err
+	defer hideInput(f)()
+	var words [2]string
+	for i, question := range []string{"Enter new password: ", "Retype new password: "} {
+		fmt.Fprint(c.Err, question)
+		word, err := readLine(f)
+		if fmt.Fprintln(c.Err); err != nil {
+			return "", err
+		}
+		words[i] = word
+	}
+	if words[0] != words[1] {
+		return "", errors.New("passwords do not match")
+	}
+	return words[0], nil
 }
 
 // printJSON writes JSON as the tools of Proxmox VE do: keys in order, three

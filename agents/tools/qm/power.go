@@ -2,6 +2,7 @@ package qm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -86,6 +87,54 @@ func (p Place) meets(ctx context.Context, c *cli.Call, kind string, n need) erro
 	return nil
 }
 
+func (p Place) start(ctx context.Context, c *cli.Call) error {
+	if err := p.meets(ctx, c, verbs.Start, stopped); err != nil {
+		return err
+	}
+	if c.Has("targetstorage") && !c.Has("migratedfrom") {
+		return wording("400 Parameter verification failed.\ntargetstorage: targetstorage can only by used with migratedfrom.")
+	}
+	if left, err := p.leftToHA(c, vmidOf(c), "start", startByHA(ctx, vmidOf(c))); left || err != nil {
+		return err
+	}
+	return p.do(ctx, c, verbs.Start, vmidOf(c), parameters(c))
+}
+
+func (p Place) stop(ctx context.Context, c *cli.Call) error {
+	if from := c.Value("migratedfrom"); from == "" || from == p.Node {
+		if err := p.meets(ctx, c, verbs.Stop, unlocked); err != nil {
+			return err
+		}
+		if left, err := p.leftToHA(c, vmidOf(c), "stop", stopByHA(ctx, vmidOf(c), 0)); left || err != nil {
+			return err
+		}
+	}
+	return p.do(ctx, c, verbs.Stop, vmidOf(c), parameters(c))
+}
+
+// shutdownByHA is how many seconds a guest of HA's has to switch off, unless told.
+const shutdownByHA = 60
+
+func (p Place) shutdown(ctx context.Context, c *cli.Call) error {
+	if err := p.meets(ctx, c, verbs.Shutdown, unlocked); err != nil {
+		return err
+	}
+	seconds := int(timeout(c, shutdownByHA*time.Second) / time.Second)
+	if left, err := p.leftToHA(c, vmidOf(c), "stop", stopByHA(ctx, vmidOf(c), seconds)); left || err != nil {
+		return err
+	}
+	return p.do(ctx, c, verbs.Shutdown, vmidOf(c), parameters(c))
+}
+
+func (p Place) resume(ctx context.Context, c *cli.Call) error {
+	err := p.meets(ctx, c, verbs.Resume, running)
+	var absent *cli.Coded
+	if err != nil && !(c.Bool("nocheck") && errors.As(err, &absent)) {
+		return err
+	}
+	return p.do(ctx, c, verbs.Resume, vmidOf(c), parameters(c))
+}
+
 func (p Place) wait(ctx context.Context, c *cli.Call) error {
 	v, err := p.load(vmidOf(c))
 	if err != nil {
@@ -100,7 +149,7 @@ func (p Place) wait(ctx context.Context, c *cli.Call) error {
 		select {
 		case <-time.After(powerPoll):
 		case <-ctx.Done():
-			return fmt.Errorf("got timeout: %w", ctx.Err())
+			return wording("got timeout")
 		}
 	}
 	return nil

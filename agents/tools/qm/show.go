@@ -35,7 +35,11 @@ func (p Place) list(ctx context.Context, c *cli.Call) error {
 			continue
 		}
 		o := p.observe(ctx, vmid)
-		fmt.Fprintf(c.Out, "%10d %-20s %-10s %-10d %12.2f %-10d\n", vmid, v.name(), o.plain(), v.memory(), float64(v.bootDisk())/gib, o.process.PID)
+		state := o.plain()
+		if c.Bool("full") {
+			state = o.status
+		}
+		fmt.Fprintf(c.Out, "%10d %-20s %-10s %-10d %12.2f %-10d\n", vmid, v.name(), state, v.memory(), float64(v.bootDisk())/gib, o.process.PID)
 	}
 	return nil
 }
@@ -103,25 +107,7 @@ func (p Place) status(ctx context.Context, c *cli.Call) error {
 		fmt.Fprintf(c.Out, "status: %s\n", o.plain())
 		return nil
 	}
-	facts := map[string]any{
-		"cpus": v.cpus(), "disk": 0, "diskread": 0, "diskwrite": 0, "maxdisk": v.bootDisk(), "maxmem": int64(v.memory()) * mib,
-		"mem": o.usage.RSS, "name": v.name(), "netin": 0, "netout": 0, "qmpstatus": o.status, "status": o.plain(),
-		"uptime": int64(o.usage.Age.Seconds()), "vmid": v.VMID,
-	}
-	for key, present := range map[string]bool{"tags": v.Main.Has("tags"), "lock": v.Main.Has("lock"), "template": v.Main.Has("template")} {
-		if present {
-			facts[key] = v.Main.Get(key)
-		}
-	}
-	if o.runs() {
-		facts["pid"] = o.process.PID
-	}
-	var lines []string
-	for key, value := range facts {
-		lines = append(lines, fmt.Sprintf("%s: %v\n", key, value))
-	}
-	slices.Sort(lines)
-	fmt.Fprint(c.Out, strings.Join(lines, ""))
+	p.figures(ctx, v, o).print(c.Out, "")
 	return nil
 }
 

@@ -98,7 +98,14 @@ func (w Wording) Error() string { return string(w) }
 const ErrModified = Wording("detected modified configuration - file changed by other user? Try again.")
 
 // Become writes the power file and waits until the VM is as wanted.
-func (j Job) Become(ctx context.Context, power qemu.Power, limit time.Duration, wanted string) error {
+func (j Job) Become(ctx context.Context, power qemu.Power, limit time.Duration, wanted string) (err error) {
+	if j.Truth("skiplock") {
+		undo, err := j.SkipLock(j.VMID, limit)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, undo()) }()
+	}
 	since, err := j.Begin(ctx, j.VMID, power)
 	if err != nil {
 		return err

@@ -6,11 +6,19 @@ package power
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/state"
 	"etcpve/agents/qemu/verbs/job"
+	"etcpve/agents/task"
+	"etcpve/cfs/layout"
 )
 
 // Work is one task.
@@ -26,7 +34,7 @@ const (
 	shutdownTimeout = 200 * time.Second
 )
 
-func (j Work) Start(ctx context.Context) error {
+func (j Work) Start(ctx context.Context) (failure error) {
 	c, err := j.Load(ctx, j.VMID)
 	if err != nil {
 		return err
@@ -41,15 +49,60 @@ func (j Work) Start(ctx context.Context) error {
 		}
 		return err
 	}
+	otherwise, err := j.otherwise()
+	if err != nil {
+		return err
+	}
+	if otherwise != nil {
+		if err := j.ResumeFrom(j.VMID, *otherwise); err != nil {
+			return err
+		}
+		// A start that failed is no rule for the next one.
+		defer func() { failure = errors.Join(failure, j.ForgetResume(j.VMID)) }()
+	}
 	if err := j.Become(ctx, qemu.Running, j.Seconds("timeout", StartTimeout), "running"); err != nil {
 		return fmt.Errorf("start failed: %w", err)
 	}
 	return nil
 }
 
+// arriving are the options of a start that a migration of Proxmox VE's makes.
+var arriving = []string{"migratedfrom", "migration_network", "migration_type", "targetstorage", "with-conntrack-state"}
+
+// otherwise is what this start does in another way than configured.
+func (j Work) otherwise() (*state.Resumption, error) {
+	for _, key := range arriving {
+		if j.Text(key) != "" && j.Text(key) != "0" {
+			return nil, fmt.Errorf("%s: a VM that arrives needs no start: use 'qm migrate' on the node it is on", key)
+		}
+	}
+	r := state.Resumption{Volume: j.Text("stateuri"), Machine: j.Text("machine"), CPU: j.Text("force-cpu"), HostMTU: j.Text("nets-host-mtu")}
+	switch {
+	case slices.Contains([]string{"tcp", "unix"}, r.Volume):
+		return nil, fmt.Errorf("stateuri: '%s' is what a migration uses: use 'qm migrate' on the node the VM is on", r.Volume)
+	case r.Volume == "" && r.Machine == "" && r.CPU == "" && r.HostMTU == "":
+		return nil, nil
+	}
+	return &r, nil
+}
+
+// Stop ends a VM at once.
 func (j Work) Stop(ctx context.Context) error {
+	if from := j.Text("migratedfrom"); from != "" && from != j.Node {
+		return j.leave(ctx, from)
+	}
+	if j.Truth("overrule-shutdown") {
+		if err := j.overrule(ctx); err != nil {
+			return err
+		}
+	}
 	if _, err := j.Unlocked(ctx); err != nil {
 		return err
+	}
+	if limit := j.Seconds("timeout", 0); limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
 	}
 	if err := j.End(ctx, j.VMID, j.Log.Printf); err != nil {
 		return fmt.Errorf("VM stop failed - %w", err)
@@ -109,6 +162,9 @@ func (j Work) Suspend(ctx context.Context) error {
 
 func (j Work) Resume(ctx context.Context) error {
 	c, err := j.Load(ctx, j.VMID)
+	if errors.Is(err, os.ErrNotExist) && j.Truth("nocheck") {
+		return j.Command(ctx, j.VMID, "cont", nil, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -123,4 +179,30 @@ func (j Work) Resume(ctx context.Context) error {
 		return err
 	}
 	return j.Become(ctx, qemu.Running, StartTimeout, "running")
+}
+
+// overruleWait is how long tasks that are overruled may take to end.
+const overruleWait = 10 * time.Second
+
+// overrule stops the tasks that wait for the guest to switch off.
+func (j Work) overrule(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, overruleWait)
+	defer cancel()
+	n, err := task.StopAll(ctx, j.Tree, j.Node, "qmshutdown", strconv.FormatUint(uint64(j.VMID), 10))
+	if n > 0 {
+		j.Log.Printf("stopped %d task(s) that waited for the VM to shut down", n)
+	}
+	return err
+}
+
+// leave ends what still runs here of a VM that another node has.
+func (j Work) leave(ctx context.Context, node string) error {
+	path := layout.Guest{VMID: j.VMID, Node: node, Kind: layout.QEMU}.Path()
+	if _, err := os.Stat(filepath.Join(j.Tree, path)); err != nil {
+		return job.Wording("Configuration file '" + path + "' does not exist")
+	}
+	if err := j.EndHere(ctx, j.VMID, j.Log.Printf); err != nil {
+		return fmt.Errorf("VM stop failed - %w", err)
+	}
+	return nil
 }

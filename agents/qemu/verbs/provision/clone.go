@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 
 	"etcpve/agents/guest"
@@ -24,7 +26,8 @@ type cloning struct {
 	newID  uint32
 	source *config.Section // of the VM, or of its snapshot
 	full   bool
-	runs   bool // the source runs, and not a snapshot of it is meant
+	runs   bool   // the source runs, and not a snapshot of it is meant
+	target string // another node, which is to have the clone
 }
 
 // cloning makes all checks.
@@ -52,10 +55,52 @@ func (j Work) cloning(ctx context.Context, c *config.Config) (k *cloning, err er
 		return nil, errors.New("parameter 'storage' not allowed for linked clones")
 	case !k.full && j.Text("format") != "":
 		return nil, errors.New("parameter 'format' not allowed for linked clones")
-	case !k.full:
+	}
+	if err := errors.Join(j.hasPool(ctx, j.Text("pool")), k.sharedWith(j.Text("target"))); err != nil {
+		return nil, err
+	}
+	if !k.full {
 		return k, k.linkable()
 	}
 	return k, nil
+}
+
+// sharedWith refuses another node that does not see all disks of the clone.
+func (k *cloning) sharedWith(node string) error {
+	if node == "" || node == k.Node {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(k.Tree, "nodes", node)); err != nil {
+		return fmt.Errorf("no such cluster node '%s'", node)
+	}
+	k.target = node
+	for _, v := range config.Volumes(layout.QEMU, k.source) {
+		id, _, ok := v.Storage()
+		if !ok || v.IsCDROM() && !v.IsCloudInit() {
+			continue
+		}
+		s, _, err := k.Catalog.Find(id)
+		if err == nil && !s.Shared() {
+			err = fmt.Errorf("can't clone VM to node '%s' (VM uses local storage)", node)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	id := k.Text("storage")
+	if id == "" {
+		return nil
+	}
+	s, _, err := k.Catalog.Find(id)
+	switch {
+	case err != nil:
+		return err
+	case !s.OnNode(node):
+		return fmt.Errorf("storage '%s' is not available on node '%s'", id, node)
+	case !s.Shared():
+		return fmt.Errorf("can't clone to non-shared storage '%s'", id)
+	}
+	return nil
 }
 
 // Clone makes a new VM from a VM, a template or a snapshot.
@@ -77,6 +122,12 @@ func (j Work) Clone(ctx context.Context) error {
 			now.Main = made
 			return job.CheckText(now)
 		})
+	}
+	if err == nil {
+		err = j.joinPool(ctx, j.Text("pool"), k.newID)
+	}
+	if err == nil && k.target != "" {
+		err = os.Rename(filepath.Join(j.Tree, j.Path(k.newID)), filepath.Join(j.Tree, layout.Guest{VMID: k.newID, Node: k.target, Kind: layout.QEMU}.Path()))
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("clone failed: %w", err), j.undoNew(context.WithoutCancel(ctx), k.newID, guest.LockClone))

@@ -36,6 +36,11 @@ func (j Work) Destroy(ctx context.Context) error {
 	if managed && !j.Truth("purge") {
 		return fmt.Errorf("unable to remove VM %d - used in HA resources and purge parameter not set", j.VMID)
 	}
+	if !j.Truth("purge") {
+		if err := j.replicated(ctx); err != nil {
+			return err
+		}
+	}
 	if err := j.basesFree(ctx, c); err != nil {
 		return err
 	}
@@ -64,6 +69,9 @@ func (j Work) remove(ctx context.Context, c *config.Config) error {
 		if err := j.purge(ctx); err != nil {
 			return err
 		}
+	}
+	if err := j.forgetAccess(ctx); err != nil {
+		return err
 	}
 	for _, path := range append(doomed, j.Path(j.VMID)) {
 		if err := j.Remove(ctx, path); err != nil {

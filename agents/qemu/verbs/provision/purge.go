@@ -2,10 +2,13 @@ package provision
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"etcpve/agents/lock"
 	"etcpve/agents/qemu/verbs/job"
 	"etcpve/cfs/format/schema"
 )
@@ -26,36 +29,41 @@ func (j Work) highlyAvailable(ctx context.Context, vmid uint32) (bool, error) {
 	return false, err
 }
 
-// purge takes a VM out of HA and of backup jobs.
+// purge takes a VM out of HA, of backup jobs and of replication.
 func (j Work) purge(ctx context.Context) error {
 	id := strconv.FormatUint(uint64(j.VMID), 10)
-	resources, err := j.read(ctx, "ha/resources.cfg")
-	if err != nil {
-		return err
-	}
-	if err := j.replace(ctx, "ha/resources.cfg", resources, withoutSection(resources, "vm: "+id)); err != nil {
-		return err
-	}
-	rules, err := j.read(ctx, "ha/rules.cfg")
-	if err != nil {
-		return err
-	}
-	if err := j.replace(ctx, "ha/rules.cfg", rules, withoutMember(rules, "resources", "vm:"+id)); err != nil {
-		return err
-	}
-	jobs, err := j.read(ctx, "jobs.cfg")
-	if err != nil {
-		return err
-	}
-	return j.replace(ctx, "jobs.cfg", jobs, withoutMember(jobs, "vmid", id))
+	return errors.Join(
+		j.revise(ctx, haLock, haResources, func(text string) string { return withoutSection(text, "vm: "+id) }),
+		j.revise(ctx, haLock, "ha/rules.cfg", func(text string) string { return withoutMember(text, "resources", "vm:"+id) }),
+		j.revise(ctx, lock.File("jobs.cfg"), "jobs.cfg", func(text string) string { return withoutMember(text, "vmid", id) }),
+		j.revise(ctx, lock.File(replications), replications, func(text string) string {
+			for _, name := range replicationsOf(text, id) {
+				text = withoutSection(text, "local: "+name)
+			}
+			return text
+		}),
+	)
 }
 
-func (j Work) replace(ctx context.Context, path, before, after string) error {
-	if before == after {
-		return nil
+const replications = "replication.cfg"
+
+// replicationsOf are the jobs that replicate a VM: their names begin with its VMID.
+func replicationsOf(text, vmid string) (jobs []string) {
+	for line := range strings.Lines(text) {
+		if job, ok := strings.CutPrefix(strings.Join(strings.Fields(line), " "), "local: "+vmid+"-"); ok && line[0] == 'l' {
+			jobs = append(jobs, vmid+"-"+job)
+		}
 	}
-	j.Log.Printf("remove VM %d from %s", j.VMID, path)
-	return j.Write(ctx, path, after)
+	return jobs
+}
+
+// replicated refuses to remove a VM that is replicated.
+func (j Work) replicated(ctx context.Context) error {
+	text, err := j.read(ctx, replications)
+	if jobs := replicationsOf(text, strconv.FormatUint(uint64(j.VMID), 10)); err == nil && jobs != nil {
+		err = job.Wording(fmt.Sprintf("There is a replication job '%s' for guest '%d' - Please remove that first.", jobs[0], j.VMID))
+	}
+	return err
 }
 
 // withoutSection removes the section with a header, up to the next header.
