@@ -39,7 +39,14 @@ type Order interface {
 	Inbox
 	Propose(ctx context.Context, c *command.Command) (tree.Result, error)
 	SetMember(ctx context.Context, seen consensus.Status, id uint64, role consensus.Role) error
+	Record
+}
+
+// Record is what consensus knows of its log and its group.
+type Record interface {
 	Status() consensus.Status
+	Position(ctx context.Context) (consensus.Position, error)
+	Holds(ctx context.Context, m consensus.Mark) (bool, error)
 }
 
 // Inbox is what members tell consensus, and ask of it.
@@ -230,6 +237,7 @@ func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	working.Go(func() { c.catchUp(ctx, peers) })
 	working.Go(func() { c.reconcile(ctx, peers) })
 	working.Go(func() { c.begin(ctx, peers) })
+	working.Go(func() { c.recall(ctx, peers) })
 	working.Go(func() { gossip.KeepJoined(ctx, time.Second, c.others) })
 	err = c.follow(ctx, own, gossip, failed)
 	cancel()

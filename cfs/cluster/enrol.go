@@ -258,7 +258,7 @@ func (c *Cluster) Remove(ctx context.Context, node string) error {
 			return fmt.Errorf("node %s is not in the cluster", node)
 		}
 		d.Nodes = slices.DeleteFunc(slices.Clone(d.Nodes), func(other corosync.Node) bool { return other.ID == n.ID })
-		if err := quorate(d, c.Alive()); err != nil {
+		if err := quorate(d, c.Alive(), c.lost()); err != nil {
 			return fmt.Errorf("without node %s: %w", node, err)
 		}
 		root.Remove(node)

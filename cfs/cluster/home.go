@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -28,6 +29,8 @@ const (
 	homeAuthority   = "pve-root-ca.pem"
 	homeCertificate = "pve-ssl.pem"
 	homeKey         = "pve-ssl.key"
+	homeAnew        = "begin-anew" // sum of the definition with which the node begins with an empty tree
+	homeParted      = "parted"     // the groups that this node has left
 )
 
 // Definition returns the definition that the node knew last, with its text;
@@ -63,8 +66,13 @@ func (h Home) Identity() (peer.Identity, error) {
 	if err != nil {
 		return peer.Identity{}, err
 	}
+	return peer.Identity{Certificate: cert, Authority: pool, Group: groupOf(secret)}, nil
+}
+
+// groupOf names the group that has a secret.
+func groupOf(secret []byte) string {
 	group := sha256.Sum256(append([]byte("group\x00"), secret...))
-	return peer.Identity{Certificate: cert, Authority: pool, Group: hex.EncodeToString(group[:8])}, nil
+	return hex.EncodeToString(group[:8])
 }
 
 // fingerprint returns that of the node's certificate.
@@ -83,19 +91,69 @@ func (h Home) fingerprint() (string, error) {
 // Secret returns the cluster's secret.
 func (h Home) Secret() ([]byte, error) {
 	secret, err := h.read(homeSecret)
-	if err == nil && len(secret) != 32 {
-		err = fmt.Errorf("%s: %d bytes, want 32", h.path(homeSecret), len(secret))
+	if err == nil && len(secret) != secretLen {
+		err = fmt.Errorf("%s: %d bytes, want %d", h.path(homeSecret), len(secret), secretLen)
 	}
 	return secret, err
 }
 
 // Settle writes everything that a welcome brought, and the node's key. The
-// definition comes last: a home without one is in no cluster.
+// definition comes last: a home without one is in no cluster. The node's database is
+// of no use from then on.
 func (h Home) Settle(w join.Welcome, key []byte) error {
 	if err := h.settle(w, key); err != nil {
 		return err
 	}
-	return h.Note(w.Definition)
+	return h.enter(w.Definition)
+}
+
+// Follow makes this node one of the group that has another secret, with an empty tree.
+func (h Home) Follow(secret, definition []byte) error {
+	if len(secret) != secretLen {
+		return fmt.Errorf("cluster home: secret of %d bytes", len(secret))
+	}
+	if err := h.write(homeSecret, secret); err != nil {
+		return err
+	}
+	return h.enter(definition)
+}
+
+// enter keeps the definition of a group whose tree this node does not have. A crash
+// before that leaves the node where it was, one after it begins anew all the same.
+func (h Home) enter(definition []byte) error {
+	if err := h.write(homeAnew, sumOf(definition)); err != nil {
+		return err
+	}
+	// What this node has left behind it knows no more, with another log.
+	if err := os.Remove(h.path(homeParted)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cluster home: %w", err)
+	}
+	return h.Note(definition)
+}
+
+// IsAnew reports whether the node has entered its group without having begun anew:
+// what its database holds is of another one.
+func (h Home) IsAnew() bool {
+	sum, err := h.read(homeAnew)
+	if err != nil {
+		return false
+	}
+	definition, err := h.read(homeDefinition)
+	return err == nil && bytes.Equal(sum, sumOf(definition))
+}
+
+// Begun notes that the node has begun anew.
+func (h Home) Begun() error {
+	err := os.Remove(h.path(homeAnew))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func sumOf(definition []byte) []byte {
+	sum := sha256.Sum256(definition)
+	return []byte(hex.EncodeToString(sum[:]))
 }
 
 // settle writes everything but the definition.
@@ -114,25 +172,16 @@ func (h Home) settle(w join.Welcome, key []byte) error {
 	return nil
 }
 
+const secretLen = 32
+
 // newSecret makes the secret of a new group: what encrypts its gossip, signs its
 // tokens and tells its streams from those of another group.
 func newSecret() ([]byte, error) {
-	secret := make([]byte, 32)
+	secret := make([]byte, secretLen)
 	if _, err := rand.Read(secret); err != nil {
 		return nil, fmt.Errorf("cluster secret: %w", err)
 	}
 	return secret, nil
-}
-
-// Part begins a group of its own. The definition comes first: a crash in between
-// leaves a group of one that still has the old secret, and not a member that
-// nobody understands.
-func (h Home) Part(definition []byte) error {
-	secret, err := newSecret()
-	if err != nil {
-		return err
-	}
-	return errors.Join(h.Note(definition), h.write(homeSecret, secret))
 }
 
 // Note keeps a newer definition.

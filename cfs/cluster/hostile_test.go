@@ -36,7 +36,11 @@ func (*deadEnd) SetMember(context.Context, consensus.Status, uint64, consensus.R
 }
 func (*deadEnd) SnapshotSent(uint64, bool) {}
 func (*deadEnd) Unreachable(uint64)        {}
-func (*deadEnd) Status() consensus.Status  { return consensus.Status{ID: 1} }
+func (*deadEnd) Position(context.Context) (consensus.Position, error) {
+	return consensus.Position{}, nil
+}
+func (*deadEnd) Holds(context.Context, consensus.Mark) (bool, error) { return false, nil }
+func (*deadEnd) Status() consensus.Status                            { return consensus.Status{ID: 1} }
 
 // member returns the part of node n1 of a cluster with n2, which runs nothing.
 func member(t testing.TB, order Order) *Cluster {
@@ -64,7 +68,7 @@ func FuzzMembersMessages(f *testing.F) {
 	c := member(f, &deadEnd{})
 	state := carrier{c}.State()
 	for _, seed := range [][]byte{nil, {0}, state, {anIndex, 5}, {anIndex, 0xff}, {aState}, make([]byte, 8), []byte(`{"version":1}`), append([]byte{0, 0, 0, 9, 0, 0, 0, 0}, "pieces"...)} {
-		for kind := range kindEntries + 2 {
+		for kind := range kindFollow + 2 {
 			f.Add(kind, seed)
 		}
 	}

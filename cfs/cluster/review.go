@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"etcpve/cfs/consensus/voters"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/format/text"
 )
@@ -39,15 +40,15 @@ func (r *Review) End() (refused, warnings []text.Error) {
 	if err != nil || len(r.content) > maxReview {
 		return []text.Error{{File: corosync.File, Message: "the definition of a cluster must stay one that can be read"}}, nil
 	}
-	if err := follows(old, d, r.cluster.config.Node, r.cluster.Alive()); err != nil {
+	if err := follows(old, d, r.cluster.config.Node, r.cluster.Alive(), r.cluster.lost()); err != nil {
 		return []text.Error{{File: corosync.File, Message: err.Error()}}, nil
 	}
 	return nil, nil
 }
 
 // follows says why a definition cannot take the place of the old one on this
-// node while these nodes answer.
-func follows(old, d corosync.Definition, node string, alive []string) error {
+// node while these nodes answer and others are lost.
+func follows(old, d corosync.Definition, node string, alive, lost []string) error {
 	if d.Version <= old.Version {
 		return fmt.Errorf("config_version: %d must be raised above %d", d.Version, old.Version)
 	}
@@ -67,23 +68,54 @@ func follows(old, d corosync.Definition, node string, alive []string) error {
 			}
 		}
 	}
-	return quorate(d, alive)
+	return quorate(d, alive, lost)
 }
 
-// quorate refuses a definition of whose nodes too few answer.
-func quorate(d corosync.Definition, alive []string) error {
-	voting, answering := 0, 0
+// quorate refuses a definition of whose nodes too few answer. Those that are lost do
+// not count, before the definition and after.
+func quorate(d corosync.Definition, alive, lost []string) error {
+	voting, answering := uint32(0), uint32(0)
 	for _, n := range d.Nodes {
-		if n.Votes == 0 {
+		if slices.Contains(lost, n.Name) {
 			continue
 		}
-		voting++
+		v := d.Counted(n)
+		voting += v
 		if slices.Contains(alive, n.Name) {
-			answering++
+			answering += v
 		}
 	}
 	if 2*answering <= voting {
-		return fmt.Errorf("only %d of %d nodes with votes would answer: no quorum", answering, voting)
+		return fmt.Errorf("only %d of %d votes would answer: no quorum", answering, voting)
 	}
 	return nil
+}
+
+// lost returns the nodes that a survivor has gone on without: they are in the
+// definition and count again when they have come back.
+func (c *Cluster) lost() (names []string) {
+	s, d, alive := c.order.Status(), c.Definition(), c.Alive()
+	if len(s.Voters) >= c.wanted(d) {
+		return nil
+	}
+	for _, n := range d.Nodes {
+		if !slices.Contains(s.Voters, uint64(n.ID)) && !slices.Contains(alive, n.Name) {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+// wanted is how many nodes of a definition should vote.
+func (c *Cluster) wanted(d corosync.Definition) int {
+	if _, ok := d.Decider(); ok {
+		return 1
+	}
+	voting := 0
+	for _, n := range d.Nodes {
+		if n.Votes > 0 {
+			voting++
+		}
+	}
+	return voters.Want(voting, mostVoters(d))
 }

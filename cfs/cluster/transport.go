@@ -19,6 +19,8 @@ const (
 	kindStatus                   // asks for status values
 	kindFresh                    // says that the sender has no log, and asks to begin anew
 	kindEntries                  // asks for committed entries after an index
+	kindDeed                     // asks for the last change in the log
+	kindFollow                   // has a node of another group follow
 )
 
 // Bounds of messages of consensus. A whole tree is one message.
@@ -159,6 +161,8 @@ func (c *Cluster) Answer(ctx context.Context, from string, kind uint8, body []by
 		return c.entries(ctx, body)
 	case kindWhere:
 		return binary.BigEndian.AppendUint64(nil, c.order.Status().Applied), nil
+	case kindDeed:
+		return c.deed(ctx)
 	case kindStatus:
 		return c.spread.Answer(body)
 	}

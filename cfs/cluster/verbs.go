@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"etcpve/cfs/consensus/voters"
 	"etcpve/cfs/control"
 	"etcpve/cfs/join"
 	"etcpve/cfs/peer"
@@ -48,8 +47,8 @@ func (c *Cluster) Verbs() map[string]control.Verb {
 			restart.Empty()
 			return nil, nil
 		}),
-		"survive": verb(func(context.Context, any) (any, error) {
-			if err := c.Survive(); err != nil {
+		"survive": verb(func(ctx context.Context, expected uint32) (any, error) {
+			if err := c.Survive(ctx, expected); err != nil {
 				return nil, err
 			}
 			restart.Alone()
@@ -130,14 +129,16 @@ func (c *Cluster) Join(ctx context.Context, e Entry) error {
 
 // mayJoin says why this node may not give up its tree for that of a cluster. A
 // node that was removed knows nothing of it, so one that
-// has no quorum may ask: the cluster refuses a node that is a member still. Guests
-// of its own would be lost, unless the cluster is the one that has them too.
+// has no quorum may ask: the cluster refuses a node that is a member still. One that
+// has quorum may leave it, when forced, for that of a survivor of the same cluster.
+// Guests of its own would be lost, unless the cluster is the one that has them too.
 func (c *Cluster) mayJoin(e Entry) error {
 	d := c.Definition()
-	if len(d.Nodes) > 0 && c.order.Status().Quorate {
+	same := len(d.Nodes) > 0 && d.Cluster == e.Information.Cluster
+	if len(d.Nodes) > 0 && c.order.Status().Quorate && !(same && e.Force) {
 		return fmt.Errorf("this node is in cluster %s already", d.Cluster)
 	}
-	if len(d.Nodes) > 0 && d.Cluster == e.Information.Cluster || c.config.Witness {
+	if same || c.config.Witness {
 		return nil
 	}
 	if _, guests := c.config.Tree.Guests(); len(guests) > 0 && !e.Force {
@@ -161,18 +162,21 @@ func ownAddress(ctx context.Context, to string) (netip.Addr, error) {
 
 // A Report is what pvecm status shows.
 type Report struct {
-	Cluster  string   `json:"cluster"`
-	Version  uint64   `json:"version"`
-	Node     string   `json:"node"`
-	Quorate  bool     `json:"quorate"`
-	Expected uint32   `json:"expected"` // votes of all nodes
-	Present  uint32   `json:"present"`  // votes of the nodes that answer
-	Wanted   int      `json:"wanted"`   // how many voters there should be
-	Leader   string   `json:"leader"`
-	Term     uint64   `json:"term"`
-	Applied  uint64   `json:"applied"`
-	Nodes    []Member `json:"nodes"`
-	Witness  *Member  `json:"witness,omitempty"`
+	Cluster   string   `json:"cluster"`
+	Version   uint64   `json:"version"`
+	Node      string   `json:"node"`
+	Quorate   bool     `json:"quorate"`
+	Highest   uint32   `json:"highest"`   // votes of all nodes
+	Expected  uint32   `json:"expected"`  // votes of all but the nodes that a survivor has gone on without
+	Present   uint32   `json:"present"`   // votes of the nodes that answer
+	Decider   string   `json:"decider"`   // the node that has a majority of all votes, if there is one
+	Preferred bool     `json:"preferred"` // some node has more votes than count
+	Wanted    int      `json:"wanted"`    // how many voters there should be
+	Leader    string   `json:"leader"`
+	Term      uint64   `json:"term"`
+	Applied   uint64   `json:"applied"`
+	Nodes     []Member `json:"nodes"`
+	Witness   *Member  `json:"witness,omitempty"`
 }
 
 // A Member is one node of a Report.
@@ -190,18 +194,26 @@ type Member struct {
 func (c *Cluster) Report() Report {
 	d, s, alive, ways := c.Definition(), c.order.Status(), c.Alive(), c.ways()
 	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied,
-		Wanted: voters.Want(len(d.Nodes), mostVoters(d))}
+		Wanted: c.wanted(d)}
+	if n, ok := d.Decider(); ok {
+		r.Decider = n.Name
+	}
+	lost := c.lost()
 	for _, n := range d.Nodes {
-		m := Member{Name: n.Name, ID: n.ID, Votes: n.Votes, Address: n.Address(), Online: slices.Contains(alive, n.Name), Role: "none yet", Links: c.linksOf(d, n, ways)}
+		m := Member{Name: n.Name, ID: n.ID, Votes: d.Counted(n), Address: n.Address(), Online: slices.Contains(alive, n.Name), Role: "none yet", Links: c.linksOf(d, n, ways)}
 		switch id := uint64(n.ID); {
 		case slices.Contains(s.Voters, id):
 			m.Role = "voter"
 		case slices.Contains(s.Learners, id):
 			m.Role = "learner"
 		}
-		r.Expected += n.Votes
+		r.Preferred = r.Preferred || m.Votes < n.Votes
+		r.Highest += m.Votes
+		if !slices.Contains(lost, n.Name) {
+			r.Expected += m.Votes
+		}
 		if m.Online {
-			r.Present += n.Votes
+			r.Present += m.Votes
 		}
 		if uint64(n.ID) == s.Leader {
 			r.Leader = n.Name

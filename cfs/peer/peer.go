@@ -56,13 +56,8 @@ type Identity struct {
 // protocol is what two peers must both name in the handshake.
 func (i Identity) protocol() string { return "etcpve-peer/1 " + i.Group }
 
-// same refuses a peer of another group, or one that names none.
-func (i Identity) same(s tls.ConnectionState) error {
-	if s.NegotiatedProtocol != i.protocol() {
-		return errors.New("peer of another group")
-	}
-	return nil
-}
+// errGroup refuses a peer of another group, or one that names none.
+var errGroup = errors.New("peer of another group")
 
 // A Directory says who belongs to the cluster.
 type Directory interface {
@@ -82,6 +77,8 @@ type Handler interface {
 	Message(from string, kind uint8, body []byte)
 	// Answer replies to a request. An error reaches the caller as text.
 	Answer(ctx context.Context, from string, kind uint8, body []byte) ([]byte, error)
+	// Summoned answers a member that has left this node's group for another one.
+	Summoned(ctx context.Context, from string, kind uint8, body []byte) ([]byte, error)
 	// Lost says that a stream to a member broke: the messages that were sent last may
 	// not have arrived. It must not block.
 	Lost(to string)
@@ -212,7 +209,8 @@ func (p *Peers) accept(ctx context.Context, l net.Listener) error {
 		}
 		p.running.Go(func() {
 			conn, from, err := p.welcome(ctx, raw)
-			if err == nil && from == "" {
+			known := err == nil && from != ""
+			if err == nil && !known {
 				err = p.greet(ctx, conn) // holds its place among the handshakes
 				conn.Close()
 			}
@@ -220,7 +218,12 @@ func (p *Peers) accept(ctx context.Context, l net.Listener) error {
 			if err != nil {
 				p.log.Debug("connection refused", "address", raw.RemoteAddr().String(), "err", err)
 			}
-			if err == nil && from != "" {
+			switch {
+			case known && strings.HasPrefix(conn.ConnectionState().NegotiatedProtocol, summons("")):
+				err = p.obey(ctx, conn, from)
+				conn.Close()
+				p.log.Debug("summons ended", "node", from, "err", err)
+			case known:
 				p.came(from, raw.RemoteAddr())
 				p.serve(ctx, conn, from)
 			}
@@ -236,12 +239,12 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 		raw.Close()
 		return nil, "", err
 	}
-	from := ""
+	from, come := "", summons(identity.Group)
 	conn := tls.Server(raw, &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true, // a resumed session is not verified again
 		Certificates:           []tls.Certificate{identity.Certificate},
-		NextProtos:             []string{identity.protocol()},
+		NextProtos:             []string{identity.protocol(), come},
 		ClientAuth:             tls.RequireAnyClientCert,
 		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) (err error) {
 			if from, err = nodeOf(identity.Authority, chain); err != nil {
@@ -262,8 +265,8 @@ func (p *Peers) welcome(ctx context.Context, raw net.Conn) (*tls.Conn, string, e
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	err = conn.HandshakeContext(ctx)
-	if err == nil && from != "" {
-		err = identity.same(conn.ConnectionState())
+	if agreed := conn.ConnectionState().NegotiatedProtocol; err == nil && from != "" && agreed != identity.protocol() && agreed != come {
+		err = errGroup
 	}
 	if err != nil {
 		raw.Close()
@@ -284,7 +287,7 @@ func (p *Peers) dial(ctx context.Context, to string, addresses []string) (*tls.C
 	known, _ := p.directory.Addresses(to)
 	several := len(known) > 1
 	conn, address, err := race(ctx, addresses, several, func(ctx context.Context, address string) (*tls.Conn, error) {
-		return open(ctx, to, address, identity, several)
+		return open(ctx, address, identity.config(to), several)
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("peer %s: dial: %w", to, err)
@@ -292,25 +295,27 @@ func (p *Peers) dial(ctx context.Context, to string, addresses []string) (*tls.C
 	return conn, address, nil
 }
 
-// open opens a stream to a member by one of its addresses. If it has several, the
-// stream is given up soon when it does not get through.
-func open(ctx context.Context, to, address string, identity Identity, several bool) (*tls.Conn, error) {
-	dialer := tls.Dialer{
-		NetDialer: &net.Dialer{KeepAlive: aliveEvery},
-		Config: &tls.Config{
-			MinVersion:         tls.VersionTLS13,
-			Certificates:       []tls.Certificate{identity.Certificate},
-			NextProtos:         []string{identity.protocol()},
-			InsecureSkipVerify: true, // replaced: who a node is follows from its common name, not from an address
-			VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
-				node, err := nodeOf(identity.Authority, chain)
-				if err == nil && node != to {
-					err = fmt.Errorf("certificate of node %q", node)
-				}
-				return err
-			},
+// config is for a stream that this node opens to a member.
+func (i Identity) config(to string) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		Certificates:       []tls.Certificate{i.Certificate},
+		NextProtos:         []string{i.protocol()},
+		InsecureSkipVerify: true, // replaced: who a node is follows from its common name, not from an address
+		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
+			node, err := nodeOf(i.Authority, chain)
+			if err == nil && node != to {
+				err = fmt.Errorf("certificate of node %q", node)
+			}
+			return err
 		},
 	}
+}
+
+// open opens a stream to an address. If there are others, it is given up soon when it
+// does not get through.
+func open(ctx context.Context, address string, config *tls.Config, several bool) (*tls.Conn, error) {
+	dialer := tls.Dialer{NetDialer: &net.Dialer{KeepAlive: aliveEvery}, Config: config}
 	if several {
 		dialer.NetDialer.Control = impatient
 	}
@@ -319,9 +324,9 @@ func open(ctx context.Context, to, address string, identity Identity, several bo
 		return nil, err
 	}
 	conn := raw.(*tls.Conn)
-	if err := identity.same(conn.ConnectionState()); err != nil {
+	if !slices.Contains(config.NextProtos, conn.ConnectionState().NegotiatedProtocol) {
 		conn.Close()
-		return nil, err
+		return nil, errGroup
 	}
 	return conn, nil
 }

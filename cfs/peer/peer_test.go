@@ -116,6 +116,13 @@ func (i inbox) Message(from string, kind uint8, body []byte) {
 
 func (i inbox) Lost(string) {}
 
+func (i inbox) Summoned(_ context.Context, from string, kind uint8, body []byte) ([]byte, error) {
+	if kind == 9 {
+		return nil, errors.New("stays")
+	}
+	return fmt.Appendf(nil, "%s %d %s", from, kind, body), nil
+}
+
 func (i inbox) Answer(_ context.Context, from string, kind uint8, body []byte) ([]byte, error) {
 	if kind == 9 {
 		return nil, errors.New("refused: " + string(body))

@@ -65,6 +65,9 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar,
 		}
 	}
 	d := &daemon{o: o, log: log, tree: tree.New(), fail: make(chan error, 1)}
+	if err := d.beginAnew(); err != nil {
+		return err
+	}
 	if d.db, err = database.Open(o.database, d.tree, database.Options{Log: log}); err != nil {
 		return err
 	}

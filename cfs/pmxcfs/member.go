@@ -39,6 +39,15 @@ func (d *daemon) home() cluster.Home {
 	return cluster.Home(filepath.Join(filepath.Dir(d.o.database), "cluster"))
 }
 
+// beginAnew moves the database away that a node had before it entered its group.
+func (d *daemon) beginAnew() error {
+	home := d.home()
+	if !home.IsAnew() || d.o.local {
+		return nil
+	}
+	return errors.Join(setAside(d.o.database, time.Now()), home.Begun())
+}
+
 // identity returns this node's number and whether it is in a cluster.
 func (d *daemon) identity() (id uint32, member bool, err error) {
 	definition, _, err := d.home().Definition()

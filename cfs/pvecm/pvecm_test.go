@@ -102,7 +102,7 @@ func TestMistakesAreRefusedAsUsersKnow(t *testing.T) {
 }
 
 func TestStatusHasTheFormThatUsersKnow(t *testing.T) {
-	r := cluster.Report{Cluster: "lab", Version: 4, Node: "n2", Quorate: true, Expected: 3, Present: 2, Leader: "n1", Term: 18, Applied: 77,
+	r := cluster.Report{Cluster: "lab", Version: 4, Node: "n2", Quorate: true, Expected: 3, Highest: 3, Present: 2, Leader: "n1", Term: 18, Applied: 77,
 		Nodes: []cluster.Member{{Name: "n1", ID: 1, Votes: 1, Address: "10.0.0.1", Online: true, Role: "voter"},
 			{Name: "n2", ID: 2, Votes: 1, Address: "10.0.0.2", Online: true, Role: "voter"},
 			{Name: "n3", ID: 3, Votes: 1, Address: "10.0.0.3", Role: "learner"}}}

@@ -37,11 +37,15 @@ func apiver(_ context.Context, c *cli.Call) error {
 	return err
 }
 
-const aloneWarning = `This node has no quorum. It will go on as a cluster of one with what it has.
-What only the other nodes know is lost, and they must join anew with 'pvecm add'.
-Do this only if they will not come back.
+const aloneWarning = `This node has no quorum. It will go on with what it has, as the first node of a
+group of its own. Nodes that answer now, or later, follow it if they have no
+change that it lacks; what only the others know is not seen any more.
+Do this only if the others are down or cut off for good: a majority of them that
+runs elsewhere goes on too, as a second cluster.
 `
 
+// expected lowers the number of votes that make a majority, for a node that has lost
+// it. It is raised again by each node that comes back.
 func expected(_ context.Context, c *cli.Call) error {
 	d, votes := of(c), count(c, "expected")
 	r, err := d.report()
@@ -51,17 +55,17 @@ func expected(_ context.Context, c *cli.Call) error {
 	case r.Quorate && votes == r.Expected:
 		return nil
 	case r.Quorate:
-		return fmt.Errorf("expected: the cluster has quorum with %d votes expected: votes are given to nodes in corosync.conf", r.Expected)
-	case votes != 1:
-		return errors.New("expected: without quorum only 1 is possible: this node goes on alone and the others join anew")
+		return fmt.Errorf("expected: the cluster has quorum, with %d votes expected: what nodes there are, and their votes, is said by corosync.conf", r.Expected)
+	case votes/2+1 > r.Present:
+		return fmt.Errorf("expected: a majority of %d is %d votes, and the nodes that answer have %d", votes, votes/2+1, r.Present)
 	}
 	if !c.Bool("force") && !confirmed(c) {
 		return errors.New("expected: not confirmed")
 	}
-	if err := d.ask("survive", nil, nil); err != nil {
+	if err := d.ask("survive", votes, nil); err != nil {
 		return err
 	}
-	return d.await(c.Out, func(r cluster.Report) bool { return r.Quorate && len(r.Nodes) == 1 })
+	return d.await(c.Out, func(r cluster.Report) bool { return r.Quorate })
 }
 
 func confirmed(c *cli.Call) bool {

@@ -39,7 +39,7 @@ func printStatus(out io.Writer, r cluster.Report, now time.Time) {
 	fmt.Fprintln(out)
 	heading(out, "Votequorum information")
 	field(out, "Expected votes", r.Expected)
-	field(out, "Highest expected", r.Expected)
+	field(out, "Highest expected", r.Highest)
 	field(out, "Total votes", r.Present)
 	field(out, "Quorum", r.Expected/2+1)
 	field(out, "Flags", flags(r))
@@ -52,6 +52,12 @@ func printStatus(out io.Writer, r cluster.Report, now time.Time) {
 	field(out, "Log index", r.Applied)
 	field(out, "Voters", orNone(named(r, "voter")))
 	field(out, "Learners", orNone(named(r, "learner")))
+	switch {
+	case r.Decider != "":
+		field(out, "Votes", r.Decider+" decides alone, it has more than half")
+	case r.Preferred:
+		field(out, "Votes", "count once for each voter; nodes with more vote rather than others")
+	}
 	printLinks(out, r)
 }
 

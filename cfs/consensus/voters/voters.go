@@ -28,7 +28,7 @@ const replaceAfter = 5 * time.Minute
 type Node struct {
 	ID       uint32
 	Defined  bool          // in the cluster's definition
-	CanVote  bool          // the definition gives it a vote
+	Votes    uint32        // by the definition; 0: it never votes
 	Voter    bool          // in the group, and voting
 	Learner  bool          // in the group, and listening
 	Alive    bool          // answers now
@@ -73,12 +73,38 @@ func Want(n, most int) int {
 func Plan(nodes []Node, most int) (Step, bool) {
 	nodes = slices.Clone(nodes)
 	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+	// One that is away cannot take over, and the others lose nothing by going on.
+	if id, ok := Decider(nodes); ok && slices.ContainsFunc(nodes, func(n Node) bool { return n.ID == id && n.Alive }) {
+		for i := range nodes {
+			if nodes[i].ID != id {
+				nodes[i].Votes = 0
+			}
+		}
+	}
 	for _, next := range []func([]Node, int) (Step, bool){leave, enter, vote, replace, yield} {
 		if step, ok := next(nodes, most); ok && safe(nodes, step) {
 			return step, true
 		}
 	}
 	return Step{}, false
+}
+
+// Decider returns the node that has more votes than all others of the definition
+// together, if there is one: a majority of the votes is where it is, so it alone
+// votes. Votes that are spread in another way cannot be weighed, because every voter
+// counts as one: they only say which nodes vote rather than others.
+func Decider(nodes []Node) (id uint32, ok bool) {
+	most, all := uint64(0), uint64(0)
+	for _, n := range nodes {
+		if !n.Defined {
+			continue
+		}
+		all += uint64(n.Votes)
+		if uint64(n.Votes) > most {
+			most, id = uint64(n.Votes), n.ID
+		}
+	}
+	return id, most > 1 && 2*most > all
 }
 
 // leave removes a node that the definition no longer names: listeners first,
@@ -109,24 +135,32 @@ func enter(nodes []Node, _ int) (Step, bool) {
 
 // vote lets one more node vote when too few do.
 func vote(nodes []Node, most int) (Step, bool) {
-	if count(nodes, func(n Node) bool { return n.Voter }) >= wanted(nodes, most) {
+	if count(nodes, func(n Node) bool { return n.Voter && n.Votes > 0 }) >= wanted(nodes, most) {
 		return Step{}, false
 	}
 	return candidate(nodes)
 }
 
-// replace finds a successor for a voter that stays dead. The successor votes
-// before the dead one stops, so the majority never shrinks meanwhile.
+// replace finds a successor for a voter that stays dead, or that has fewer votes than
+// a listener. The successor votes before the other one stops, so the majority never
+// shrinks meanwhile.
 func replace(nodes []Node, most int) (Step, bool) {
-	dead := count(nodes, func(n Node) bool { return n.Voter && gone(n) })
-	if dead == 0 || count(nodes, func(n Node) bool { return n.Voter }) > wanted(nodes, most) {
+	next, ok := candidate(nodes)
+	replaced := count(nodes, func(n Node) bool { return n.Voter && (gone(n) || ok && n.Votes < votes(nodes, next.ID)) })
+	if !ok || replaced == 0 || count(nodes, func(n Node) bool { return n.Voter }) > wanted(nodes, most) {
 		return Step{}, false
 	}
-	return candidate(nodes)
+	return next, true
+}
+
+func votes(nodes []Node, id uint32) uint32 {
+	i := slices.IndexFunc(nodes, func(n Node) bool { return n.ID == id })
+	return nodes[i].Votes
 }
 
 // yield takes the vote of one node when too many have it: of those without a
-// vote by definition, then of the dead, then of those alive for the shortest time.
+// vote by definition, then of the dead, then of those with the fewest votes, then of
+// those alive for the shortest time.
 func yield(nodes []Node, most int) (Step, bool) {
 	var voting []Node
 	for _, n := range nodes {
@@ -134,12 +168,12 @@ func yield(nodes []Node, most int) (Step, bool) {
 			voting = append(voting, n)
 		}
 	}
-	forbidden := slices.IndexFunc(voting, func(n Node) bool { return !n.CanVote })
+	forbidden := slices.IndexFunc(voting, func(n Node) bool { return n.Votes == 0 })
 	if forbidden < 0 && len(voting) <= wanted(nodes, most) || len(voting) < 2 {
 		return Step{}, false
 	}
 	slices.SortStableFunc(voting, func(a, b Node) int {
-		return cmp.Or(order(a.CanVote, b.CanVote), order(!gone(a), !gone(b)), order(a.Alive, b.Alive), cmp.Compare(a.For, b.For), cmp.Compare(b.ID, a.ID))
+		return cmp.Or(order(a.Votes > 0, b.Votes > 0), order(!gone(a), !gone(b)), cmp.Compare(a.Votes, b.Votes), order(a.Alive, b.Alive), cmp.Compare(a.For, b.For), cmp.Compare(b.ID, a.ID))
 	})
 	return Step{Demote, voting[0].ID}, true
 }
@@ -148,7 +182,10 @@ func yield(nodes []Node, most int) (Step, bool) {
 func candidate(nodes []Node) (Step, bool) {
 	best := -1
 	for i, n := range nodes {
-		if n.Learner && n.Defined && n.CanVote && n.Alive && n.CaughtUp && (best < 0 || n.For > nodes[best].For) {
+		if !n.Learner || !n.Defined || n.Votes == 0 || !n.Alive || !n.CaughtUp {
+			continue
+		}
+		if best < 0 || cmp.Or(cmp.Compare(n.Votes, nodes[best].Votes), cmp.Compare(n.For, nodes[best].For)) > 0 {
 			best = i
 		}
 	}
@@ -160,7 +197,7 @@ func candidate(nodes []Node) (Step, bool) {
 
 // wanted is how many nodes should vote.
 func wanted(nodes []Node, most int) int {
-	return Want(count(nodes, func(n Node) bool { return n.Defined && n.CanVote }), most)
+	return Want(count(nodes, func(n Node) bool { return n.Defined && n.Votes > 0 }), most)
 }
 
 // safe reports whether the voters that are alive are a majority before and after

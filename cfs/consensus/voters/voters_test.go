@@ -11,7 +11,7 @@ import (
 func group(text string) (nodes []Node) {
 	for i := 0; i < len(text); i++ {
 		c := text[i]
-		n := Node{ID: uint32(len(nodes) + 1), Defined: true, CanVote: true, CaughtUp: true, For: time.Hour}
+		n := Node{ID: uint32(len(nodes) + 1), Defined: true, Votes: 1, CaughtUp: true, For: time.Hour}
 		n.Alive = c < 'a'
 		switch c &^ 0x20 {
 		case 'V':
@@ -52,8 +52,15 @@ func TestPlan(t *testing.T) {
 		{"a removed voter listens first", "VVVV", func(n []Node) { n[3].Defined = false }, "demote node 4"},
 		{"a removed dead voter too", "VVv", func(n []Node) { n[2].Defined = false }, "demote node 3"},
 		{"removal never loses the majority", "Vv", func(n []Node) { n[1].Defined = false }, ""},
-		{"no vote by definition", "VL", func(n []Node) { n[1].CanVote = false }, ""},
-		{"a vote taken by definition", "VVV", func(n []Node) { n[1].CanVote = false }, "demote node 2"},
+		{"no vote by definition", "VL", func(n []Node) { n[1].Votes = 0 }, ""},
+		{"a vote taken by definition", "VVV", func(n []Node) { n[1].Votes = 0 }, "demote node 2"},
+		{"the decider of two votes alone", "VV", func(n []Node) { n[0].Votes = 2 }, "demote node 2"},
+		{"the decider of two votes before the other stops", "VL", func(n []Node) { n[1].Votes = 2 }, "promote node 2"},
+		{"a decider that is away changes nothing", "VVVVv", func(n []Node) { n[4].Votes = 9 }, ""},
+		{"half of the votes decide nothing", "VVV", func(n []Node) { n[0].Votes = 2 }, ""},
+		{"more votes go first", "VVL9L", func(n []Node) { n[3].For, n[3].Votes = time.Minute, 2 }, "promote node 4"},
+		{"more votes take the place of fewer", "VVVL", func(n []Node) { n[3].Votes = 2 }, "promote node 4"},
+		{"and the fewest yield", "VVVV", func(n []Node) { n[0].Votes, n[1].Votes, n[3].Votes = 2, 2, 2 }, "demote node 3"},
 		{"one of two is enough for a third", "VVL", func(n []Node) { n[2].Alive = false }, ""},
 	} {
 		nodes := group(c.nodes)
@@ -88,7 +95,7 @@ func TestPlanSettles(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		nodes := make([]Node, 1+r.IntN(9))
 		for i := range nodes {
-			nodes[i] = Node{ID: uint32(i + 1), Defined: r.IntN(5) > 0, CanVote: r.IntN(6) > 0, Alive: r.IntN(4) > 0,
+			nodes[i] = Node{ID: uint32(i + 1), Defined: r.IntN(5) > 0, Votes: []uint32{0, 1, 1, 1, 1, 1, 2, 3, 9}[r.IntN(9)], Alive: r.IntN(4) > 0,
 				For: time.Duration(r.IntN(20)) * time.Minute, CaughtUp: r.IntN(4) > 0}
 			switch r.IntN(3) {
 			case 0:

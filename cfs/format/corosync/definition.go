@@ -62,6 +62,28 @@ func (n Node) Address() string {
 	return ""
 }
 
+// Decider returns the node that has more votes than all others together, if there is
+// one: the majority of the votes is where it is.
+func (d Definition) Decider() (Node, bool) {
+	all, most := uint64(0), Node{}
+	for _, n := range d.Nodes {
+		all += uint64(n.Votes)
+		if n.Votes > most.Votes {
+			most = n
+		}
+	}
+	return most, most.Votes > 1 && 2*uint64(most.Votes) > all
+}
+
+// Counted returns how many votes of a node count. More than one only do if they decide
+// by themselves: each voter in the order of changes counts as one.
+func (d Definition) Counted(n Node) uint32 {
+	if _, ok := d.Decider(); ok {
+		return n.Votes
+	}
+	return min(n.Votes, 1)
+}
+
 // Addresses returns those of a node, that of the preferred link first.
 func (d Definition) Addresses(n Node) (list []string) {
 	for _, link := range d.Links {
@@ -296,7 +318,7 @@ func (s *Section) Add(n Node) {
 		block.Entries[ring(link)] = a
 	}
 	list.Repeated["node"][n.Name] = block
-	s.raise()
+	s.Raise()
 }
 
 // SetWitness makes n the quorum device and raises the version.
@@ -310,7 +332,7 @@ func (s *Section) SetWitness(n Node) {
 		s.Sections["quorum"] = newSection(0)
 	}
 	s.Sections["quorum"].Sections["device"] = device
-	s.raise()
+	s.Raise()
 }
 
 // Remove takes a node, or the quorum device, out of the definition and raises its
@@ -318,7 +340,7 @@ func (s *Section) SetWitness(n Node) {
 func (s *Section) Remove(name string) bool {
 	if name == Witness && s.device() != nil {
 		delete(s.Sections["quorum"].Sections, "device")
-		s.raise()
+		s.Raise()
 		return true
 	}
 	nodes := s.Sections["nodelist"].Repeated["node"]
@@ -326,7 +348,7 @@ func (s *Section) Remove(name string) bool {
 		return false
 	}
 	delete(nodes, name)
-	s.raise()
+	s.Raise()
 	return true
 }
 
@@ -340,7 +362,8 @@ func (s *Section) SetPriority(link, priority int) {
 	}
 }
 
-func (s *Section) raise() {
+// Raise makes the definition newer than it was.
+func (s *Section) Raise() {
 	totem := s.Sections["totem"]
 	version, err := strconv.ParseUint(totem.Entries["config_version"], 10, 64)
 	if err != nil {
