@@ -181,7 +181,25 @@ func (n *Node) tick() {
 	n.raft.Tick()
 	n.missSnapshots()
 	n.listen()
+	n.campaign()
 	n.repeat(repeatTicks)
+}
+
+// campaign asks for votes as soon as the leader may be given up. Raft by itself
+// draws lots so that nodes do not ask at the same moment, and waits for up to twice
+// as long; here their clocks see to that (see pulse). Whoever heard the leader last
+// answers a tick later only, so it asks twice. Where messages travel for longer
+// than a tick the clocks are not far enough apart; after that Raft's lots decide.
+func (n *Node) campaign() {
+	if n.silent < electionTicks || n.silent > electionTicks+1 {
+		return
+	}
+	if s := n.raft.BasicStatus().RaftState; s != raft.StateFollower && s != raft.StatePreCandidate {
+		return
+	}
+	if err := n.raft.Campaign(); err != nil {
+		n.log.Debug("votes not asked for", "err", err)
+	}
 }
 
 // handle does what Raft asks for, in the order that its documentation demands.
