@@ -7,15 +7,10 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"etcpve/cfs/command"
-	"etcpve/cfs/layout"
-
-	"golang.org/x/sys/unix"
 )
 
 // shell runs a script in the mount and returns its output.
@@ -189,97 +184,6 @@ func TestAFileThatDepartsIsRemovedInTime(t *testing.T) {
 		t.Errorf("going away and coming back took %d commits", n)
 	}
 	r.holds("b", "content")
-}
-
-// TestNoReadIsTorn reads while every kind of writer replaces the file.
-func TestNoReadIsTorn(t *testing.T) {
-	reads := int64(100_000)
-	if testing.Short() {
-		reads = 10_000
-	}
-	r := newRig(t)
-	content := func(c byte, n int) string { return strings.Repeat(string(c), n) }
-	r.write("file", content('a', 1000))
-	os.WriteFile("/tmp/torn.b", []byte(content('b', 200_000)), 0o600)
-	os.WriteFile("/tmp/torn.c", []byte(content('c', 3000)), 0o600)
-	defer os.Remove("/tmp/torn.b")
-	defer os.Remove("/tmp/torn.c")
-
-	var done atomic.Bool
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := 0; !done.Load(); i++ {
-			c := byte('d' + i%20)
-			data := []byte(content(c, 500+i%5000))
-			if i%2 == 0 {
-				os.WriteFile(r.path("file"), data, 0o640)
-			} else {
-				os.WriteFile(r.path("file.tmp.1"), data, 0o640)
-				os.Rename(r.path("file.tmp.1"), r.path("file"))
-			}
-		}
-	})
-	wg.Go(func() {
-		for !done.Load() {
-			r.shell(`cat /tmp/torn.b > file; cp /tmp/torn.c file; sed -i s/x/x/ file; mv file file~; cp /tmp/torn.b file; rm -f file~`)
-		}
-	})
-	var count atomic.Int64
-	for range 2 {
-		wg.Go(func() {
-			for count.Add(1) < reads {
-				if err := readOnce(r.path("file")); err != nil {
-					t.Error(err)
-					break
-				}
-			}
-			done.Store(true)
-		})
-	}
-	wg.Wait()
-	t.Logf("%d reads, %d commits", count.Load(), r.commits.Load())
-}
-
-func readOnce(path string) error {
-	b, err := os.ReadFile(path)
-	if os.IsNotExist(err) { // "mv file file~" takes it away for this node
-		return nil
-	}
-	if err != nil || len(b) == 0 {
-		return fmt.Errorf("read %d bytes, %v", len(b), err)
-	}
-	for _, c := range b {
-		if c != b[0] {
-			return fmt.Errorf("a read of %d bytes is mixed of %q and %q", len(b), b[0], c)
-		}
-	}
-	return nil
-}
-
-func TestLimits(t *testing.T) {
-	r := newRig(t)
-	r.write("big", strings.Repeat("x", layout.MaxFile))
-	if err := os.WriteFile(r.path("big"), make([]byte, layout.MaxFile+1), 0); !isErrno(err, syscall.EFBIG) {
-		t.Errorf("a file beyond the limit: %v", err)
-	}
-	if st, err := os.Stat(r.path("big")); err != nil || st.Size() != layout.MaxFile {
-		t.Errorf("what was refused changed the file: %v %v", st, err)
-	}
-	var full error
-	for i := 0; full == nil && i < 40; i++ {
-		full = os.WriteFile(r.path(fmt.Sprintf("f%d", i)), make([]byte, layout.MaxFile), 0o640)
-	}
-	if !isErrno(full, syscall.ENOSPC) {
-		t.Errorf("a full tree: %v", full)
-	}
-	var s unix.Statfs_t
-	if err := unix.Statfs(r.dir, &s); err != nil || s.Blocks != layout.MaxTotal/4096 || s.Bfree != 0 || s.Files != layout.MaxInodes {
-		t.Errorf("statfs of a full tree: %+v, %v", s, err)
-	}
-	if err := os.Truncate(r.path("big"), 1); err != nil {
-		t.Errorf("a full tree does not shrink: %v", err)
-	}
-	r.write("small", "fits")
 }
 
 func TestAWriterThatIsKilledDoesNotHang(t *testing.T) {

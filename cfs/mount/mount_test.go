@@ -49,8 +49,9 @@ type order struct {
 	waiting atomic.Int64  // proposals that wait for it
 	commits atomic.Int64
 
-	mu    sync.Mutex
-	index uint64
+	mu       sync.Mutex // guards what follows
+	index    uint64
+	onCommit func(*command.Command) // hears of each command that was applied
 }
 
 func (o *order) Quorate() bool { return !o.lost.Load() }
@@ -81,6 +82,9 @@ func (o *order) apply(c *command.Command) tree.Result {
 	x.Publish()
 	if r.Err == nil {
 		o.commits.Add(1)
+		if o.onCommit != nil {
+			o.onCommit(c)
+		}
 	}
 	if m := o.mount.Load(); m != nil {
 		m.Applied(changes)
