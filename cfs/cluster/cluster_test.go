@@ -447,3 +447,39 @@ func TestPiecesComeTogether(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyANodeThatEntersBeginsAnew guards the databases of nodes that were in their
+// group before.
+func TestOnlyANodeThatEntersBeginsAnew(t *testing.T) {
+	port := freePort(t)
+	first, second := newMachine(t, 1, port), newMachine(t, 2, port)
+	first.start()
+	second.start()
+	first.save("before", "the cluster")
+	first.found()
+	second.enter(first)
+	second.eventually("having the tree", second.has("before", "the cluster"))
+	if first.home().IsAnew() {
+		t.Error("the node that formed the cluster would lose its tree at the next start")
+	}
+	joined := second.home()
+	if !joined.IsAnew() {
+		t.Error("the node that joined would keep the tree that it had before")
+	}
+	if err := joined.Begun(); err != nil || joined.IsAnew() {
+		t.Errorf("a node that has begun anew does it again: %v", err)
+	}
+	if err := joined.Begun(); err != nil {
+		t.Error(err)
+	}
+	_, text, err := joined.Definition()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := joined.Follow(make([]byte, secretLen), text); err != nil || !joined.IsAnew() {
+		t.Errorf("a node that follows another keeps its tree: %v", err)
+	}
+	if err := joined.Note(append(text, '\n')); err != nil || joined.IsAnew() {
+		t.Errorf("a newer definition makes a node begin anew: %v", err)
+	}
+}

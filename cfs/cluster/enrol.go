@@ -241,7 +241,7 @@ func (c *Cluster) Create(ctx context.Context, f Founding) error {
 		root.SetPriority(link, priority)
 	}
 	w.Definition = []byte(corosync.Format(root))
-	if err := c.config.Home.Settle(w, key); err != nil {
+	if err := c.config.Home.Found(w, key); err != nil {
 		return err
 	}
 	return c.put(ctx, &command.Command{Path: corosync.File, Data: w.Definition, Exclusive: true})

@@ -97,9 +97,17 @@ func (h Home) Secret() ([]byte, error) {
 	return secret, err
 }
 
+// Found writes what a node needs that forms a cluster: its tree becomes that of the
+// cluster. The definition comes last: a home without one is in no cluster.
+func (h Home) Found(w join.Welcome, key []byte) error {
+	if err := h.settle(w, key); err != nil {
+		return err
+	}
+	return h.Note(w.Definition)
+}
+
 // Settle writes everything that a welcome brought, and the node's key. The
-// definition comes last: a home without one is in no cluster. The node's database is
-// of no use from then on.
+// definition comes last. The node's database is of no use from then on.
 func (h Home) Settle(w join.Welcome, key []byte) error {
 	if err := h.settle(w, key); err != nil {
 		return err
