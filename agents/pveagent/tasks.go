@@ -23,9 +23,13 @@ import (
 // newTasks makes the agent that does what is asked for once.
 func newTasks(p place, log *slog.Logger) (agent, error) {
 	vms := p.verbs(log)
-	return task.New(task.Options{
+	o := task.Options{
 		Tree: p.Tree, Node: p.Node, LogDir: p.taskLogs(), Handlers: vms.Handlers(), Repairs: vms.Repairs(), Log: log,
-	})
+	}
+	if p.speed > 1 {
+		o.SilentAfter = time.Minute / time.Duration(p.speed)
+	}
+	return task.New(o)
 }
 
 // verbs are those of VMs.

@@ -30,8 +30,8 @@ const requestKey = "request"
 // An Asking is one wish and how it is followed.
 type Asking struct {
 	Tree, Node string
-	LogDir     string            // of this node's logs; "" does not follow the log
-	Line       func(line string) // gets each line of the log but the last one
+	LogDir     string            // of the logs, if Node is this node; else what Node shows of the log is followed
+	Line       func(line string) // gets each line of the log but the last one; nil does not follow it
 }
 
 // Ask has a task done by a node and waits for its end.
@@ -56,8 +56,11 @@ func (a Asking) Do(ctx context.Context, r Request) error {
 		if a.follow(&log, f); f.Name != "" {
 			missed = 0
 		}
+		if f.Status != "" && !f.silenced() {
+			a.rest(ctx, &log)
+		}
 		switch {
-		case f.Status == "OK" || strings.HasPrefix(f.Status, "WARNINGS"):
+		case fine(f.Status):
 			return nil
 		case f.Status != "":
 			return errors.New(f.Status)
@@ -150,6 +153,7 @@ type follower struct {
 	claimed string // name of the task's file
 	read    int64
 	rest    string // a line whose end has not come yet
+	lines   int    // that another node has shown
 }
 
 // follow passes on what is new in the log of a task.
@@ -159,6 +163,7 @@ func (a Asking) follow(log *follower, f File) {
 	}
 	log.claimed = f.Name
 	if a.LogDir == "" || a.Line == nil {
+		a.followTale(log)
 		return
 	}
 	file, err := os.Open(logPath(a.LogDir, f.UPID))
@@ -176,6 +181,47 @@ func (a Asking) follow(log *follower, f File) {
 		}
 		if log.rest = rest; !strings.HasPrefix(line, "TASK ") {
 			a.Line(line)
+		}
+	}
+}
+
+// followTale passes on what is new in what another node shows of a log.
+func (a Asking) followTale(log *follower) (over bool) {
+	if a.Line == nil {
+		return true
+	}
+	t, err := readTale(a.Tree, a.Node, log.claimed)
+	if err != nil {
+		return false
+	}
+	if t.first > log.lines+1 {
+		a.Line("...") // more came than is shown
+		log.lines = t.first - 1
+	}
+	for i, line := range t.lines {
+		if t.first+i > log.lines && !strings.HasPrefix(line, "TASK ") {
+			a.Line(line)
+		}
+	}
+	log.lines = max(log.lines, t.first+len(t.lines)-1)
+	return t.over
+}
+
+// restWait is how long the end of a log may come after the end of its task.
+const restWait = 3 * time.Second
+
+// rest waits for the end of a log that another node shows.
+func (a Asking) rest(ctx context.Context, log *follower) {
+	if a.LogDir != "" || log.claimed == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, restWait)
+	defer cancel()
+	for !a.followTale(log) {
+		select {
+		case <-time.After(askPoll):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

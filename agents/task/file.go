@@ -30,6 +30,10 @@ type File struct {
 	Written time.Time
 }
 
+// silenced reports whether another node took this one for dead, and so does not
+// know how the task ended.
+func (f File) silenced() bool { return strings.HasPrefix(f.Status, unknown) }
+
 func parseFile(name, text string) File {
 	f := File{Name: name, Request: Request{User: DefaultUser, Params: map[string]string{}}}
 	if id, err := upid.Parse(name); err == nil {

@@ -59,7 +59,9 @@ type Options struct {
 	// by type. One that fails is tried again. They may be called twice, and for a
 	// task that had not done anything yet.
 	Repairs map[string]Handler
-	Log     *slog.Logger
+
+	SilentAfter time.Duration // for how long a node may not answer; default a minute
+	Log         *slog.Logger
 }
 
 // An Agent runs the tasks of one node.
@@ -102,7 +104,14 @@ func (a *Agent) Loop() *reconcile.Loop {
 }
 
 // Run works until ctx ends, which handlers see too.
-func (a *Agent) Run(ctx context.Context) error { return a.Loop().Run(ctx) }
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	others.Go(func() { a.watchNodes(ctx) })
+	defer others.Wait()
+	defer cancel()
+	return a.Loop().Run(ctx)
+}
 
 // A Step is a kind of action.
 type Step string
@@ -175,7 +184,7 @@ func (a *Agent) Plan(f File, s State) []Action {
 	switch {
 	case f.Name == "":
 		return nil
-	case f.Status != "":
+	case f.Status != "" && !f.silenced():
 		if s.Now.Sub(f.Written) >= keepEnded {
 			return []Action{{Step: Remove, File: f}}
 		}
@@ -244,6 +253,7 @@ func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
 	if err := os.Remove(a.path(key)); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("task %s: %w", key, err)
 	}
+	a.hide(key)
 	return nil
 }
 

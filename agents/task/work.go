@@ -54,6 +54,7 @@ func (a *Agent) begin(ctx context.Context, f File) error {
 	cancel(nil)
 	<-watched
 	status := log.finish(err)
+	a.show(f, &shown{}, status)
 	a.mu.Lock()
 	a.ended[f.Name] = outcome{status: status, unfinished: away && a.Repairs[f.Request.Type] != nil}
 	a.mu.Unlock()
@@ -112,12 +113,14 @@ func (a *Agent) watch(ctx context.Context, f File, end context.CancelCauseFunc) 
 	poll := time.NewTicker(stopPoll)
 	defer poll.Stop()
 	began := time.Now()
+	var said shown
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-poll.C:
 		}
+		a.show(f, &said, "")
 		text, err := os.ReadFile(a.path(f.Name))
 		now := parseFile(f.Name, string(text))
 		switch {

@@ -206,3 +206,12 @@ func TestTemplateAndClones(t *testing.T) {
 	}
 	n.has(102, "scsi0: ")
 }
+
+func TestImportBecomesADrive(t *testing.T) {
+	n := newNode(t)
+	n.do(Create, 100, blank("scsi0", "local:0.01,format=qcow2")...)
+	n.do(ImportDisk, 100, "source", n.images+"/a/images/100/vm-100-disk-0.qcow2", "storage", "other", "format", "qcow2", "target-disk", "virtio3")
+	n.has(100, "virtio3: other:100/vm-100-disk-0.qcow2,size=")
+	n.refuse("target disk 'virtio3' already exists", ImportDisk, 100, "source", n.images+"/a/images/100/vm-100-disk-0.qcow2", "storage", "other", "target-disk", "virtio3")
+	n.volumes("other", 100, "100/vm-100-disk-0.qcow2")
+}

@@ -35,6 +35,9 @@ func (o observed) plain() string {
 
 // observe looks at the record that the agent keeps, the process, and QEMU.
 func (p Place) observe(ctx context.Context, vmid uint32) observed {
+	if p.remote {
+		return p.report(vmid)
+	}
 	stopped := observed{status: "stopped"}
 	r, ok, err := record.Dir(p.RunDir).Load(vmid)
 	if err != nil || !ok {

@@ -71,6 +71,12 @@ func (p Place) meets(ctx context.Context, c *cli.Call, kind string, n need) erro
 	}
 	// A suspended VM is unlocked by its start.
 	lifts := slices.Contains([]string{verbs.Start, verbs.Resume}, kind) && v.Main.Get("lock") == "suspended"
+	if p.remote {
+		if err := v.locked(c); err != nil && !lifts {
+			return err
+		}
+		return nil // whether it runs, its node knows best
+	}
 	runs := p.observe(ctx, v.VMID).runs()
 	if kind == verbs.Start && runs {
 		return fmt.Errorf("VM %d already running", v.VMID)

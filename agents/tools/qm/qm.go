@@ -25,6 +25,8 @@ type Place struct {
 
 	TaskLogs string // where the logs of tasks are
 	Sys      string // the kernel's view of NICs; default /sys
+
+	remote bool // Node is not the local node
 }
 
 // Limits of a VMID that a tool may give out or take.
@@ -36,7 +38,11 @@ const (
 // New returns the tool for a place.
 func New(p Place) *cli.Tool {
 	return &cli.Tool{Name: "qm", Summary: "manage virtual machines",
-		Commands: slices.Concat(p.power(), p.settings(), p.snapshots(), p.disks(), p.provisioning(), p.guests(), p.consoles())}
+		Commands: anywhere(p)}
+}
+
+func (p Place) commands() []cli.Command {
+	return slices.Concat(p.power(), p.settings(), p.snapshots(), p.disks(), p.provisioning(), p.guests(), p.consoles())
 }
 
 func vmid() []cli.Param {

@@ -24,11 +24,12 @@ func (j Work) ImportDisk(ctx context.Context) error {
 	}
 	target := j.Text("target-disk")
 	if target != "" {
-		v, err := config.ParseVolume(layout.QEMU, target, "none,media=cdrom")
+		v, err := config.ParseVolume(layout.QEMU, target, j.Text("storage")+":0")
 		if err != nil {
 			return err
 		}
-		v.Options, w.Volume = w.Options, v
+		v.Options = w.Options
+		w.Volume = v
 	}
 	j.Log.Printf("importing disk '%s' to VM %d ...", w.From, j.VMID)
 	err := j.FillFrom(ctx, j.VMID, &w, j.Text("storage"))
