@@ -54,10 +54,6 @@ func newGuest(t *testing.T) Place {
 		must(t, os.Remove(filepath.Join(p.Tree, "nodes/n1/qemu-server", vmid+".conf")))
 	}
 	must(t, os.Remove(filepath.Join(p.RunDir, "101.json")))
-	run, err := os.MkdirTemp("", "qmc") // short, because it is part of socket addresses
-	must(t, err)
-	p.RunDir = run
-	p.beginTasks(t)
 	image := filepath.Join(t.TempDir(), "boot.raw")
 	must(t, os.WriteFile(image, append(append(echo, make([]byte, 510-len(echo))...), 0x55, 0xaa), 0o644))
 	must(t, os.Truncate(image, 1<<20))
@@ -87,7 +83,6 @@ func (p Place) beginVMs(t *testing.T) {
 		if r, ok, err := record.Dir(p.RunDir).Load(300); err == nil && ok && r.Process.PID > 0 {
 			_ = host.Proc.Signal(r.Process, syscall.SIGKILL) // it may be gone
 		}
-		_ = os.RemoveAll(p.RunDir)
 	})
 }
 

@@ -21,18 +21,13 @@ func newAgentGuest(t *testing.T) Place {
 		t.Skip(err)
 	}
 	p := newPlace(t)
-	run, err := os.MkdirTemp("", "qmg") // short, because it is part of socket addresses
-	must(t, err)
-	must(t, os.Rename(filepath.Join(p.RunDir, "101.json"), filepath.Join(run, "101.json")))
-	p.RunDir = run
 	must(t, os.WriteFile(filepath.Join(p.Tree, "nodes/n1/qemu-server/101.conf"), []byte("agent: 1\n"), 0o644))
-	socket := cmdline.RunFile(run, 101, "qga")
-	agent := exec.Command(program, "-m", "unix-listen", "-p", socket, "-t", run, "-f", filepath.Join(run, "ga.pid"))
+	socket := cmdline.RunFile(p.RunDir, 101, "qga")
+	agent := exec.Command(program, "-m", "unix-listen", "-p", socket, "-t", p.RunDir, "-f", filepath.Join(p.RunDir, "ga.pid"))
 	must(t, agent.Start())
 	t.Cleanup(func() {
 		_ = agent.Process.Kill() // it may have ended
 		_ = agent.Wait()
-		_ = os.RemoveAll(run)
 	})
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {

@@ -27,7 +27,13 @@ var update = flag.Bool("update", false, "rewrite what is generated from the tabl
 // newPlace is a tree with two VMs, of which 101 runs: its QEMU is this test.
 func newPlace(t *testing.T) Place {
 	t.Helper()
-	p := Place{Tree: t.TempDir(), Node: "n1", RunDir: t.TempDir(), TaskLogs: t.TempDir()}
+	// A short path, because it is part of socket addresses.
+	run, err := os.MkdirTemp("", "qm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(run) })
+	p := Place{Tree: t.TempDir(), Node: "n1", RunDir: run, TaskLogs: t.TempDir()}
 	for path, text := range map[string]string{
 		"nodes/n1/qemu-server/100.conf": "#first: a%3Ab\nmemory: 1024\nname: web\nscsi0: local:100/a.raw,size=2G\nbogus: 1\n[PENDING]\nmemory: 2048\ndelete: name\n[snap]\nmemory: 512\n",
 		"nodes/n1/qemu-server/101.conf": "cores: 2\nlock: backup\n",
