@@ -126,12 +126,7 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 	"ha": func(p place, log *slog.Logger) (agent, error) {
 		return ha.New(ha.Options{Tree: p.Tree, Node: p.Node, RunDir: p.haRun(), Guests: p.guestRun(), Device: p.dog, Speed: p.speed, Log: log}), nil
 	},
-	"qemu": func(p place, log *slog.Logger) (agent, error) {
-		return qemu.New(qemu.Options{
-			Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM,
-			Free: p.catalog(), Volumes: storages.Resolver{Catalog: p.catalog()}, Log: log,
-		})
-	},
+	"qemu": func(p place, log *slog.Logger) (agent, error) { return p.newQEMU(log) },
 	"storage": func(p place, log *slog.Logger) (agent, error) {
 		return storage.NewAgent(storage.Options{Catalog: p.catalog(), Log: log}), nil
 	},
@@ -142,6 +137,14 @@ var agents = map[string]func(place, *slog.Logger) (agent, error){
 	"wishes": func(p place, log *slog.Logger) (agent, error) {
 		return &wishes.Agent{Tree: p.Tree, Node: p.Node, Log: log}, nil
 	},
+}
+
+// newQEMU makes the agent of VMs.
+func (p place) newQEMU(log *slog.Logger) (*qemu.Agent, error) {
+	return qemu.New(qemu.Options{
+		Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM,
+		Free: p.catalog(), Volumes: storages.Resolver{Catalog: p.catalog()}, Log: log,
+	})
 }
 
 func newFlags(p *place) *flag.FlagSet {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
+	"etcpve/agents/qemu/migrate"
 	vmplace "etcpve/agents/qemu/place"
 	"etcpve/agents/qemu/record"
 	"etcpve/agents/qemu/verbs"
@@ -22,21 +24,19 @@ import (
 
 // newTasks makes the agent that does what is asked for once.
 func newTasks(p place, log *slog.Logger) (agent, error) {
-	vms := p.verbs(log)
-	o := task.Options{
-		Tree: p.Tree, Node: p.Node, LogDir: p.taskLogs(), Handlers: vms.Handlers(), Repairs: vms.Repairs(), Log: log,
+	at := vmplace.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), Catalog: p.catalog(), Log: log}
+	arrivals, err := p.newQEMU(log)
+	if err != nil {
+		return nil, err
 	}
+	vms, moves := verbs.Verbs{Place: at}, migrate.Verbs{Place: at, Arrivals: arrivals}
+	o := task.Options{Tree: p.Tree, Node: p.Node, LogDir: p.taskLogs(), Handlers: vms.Handlers(), Repairs: vms.Repairs(), Log: log}
+	maps.Copy(o.Handlers, moves.Handlers())
+	maps.Copy(o.Repairs, moves.Repairs())
 	if p.speed > 1 {
 		o.SilentAfter = time.Minute / time.Duration(p.speed)
 	}
 	return task.New(o)
-}
-
-// verbs are those of VMs.
-func (p place) verbs(log *slog.Logger) verbs.Verbs {
-	return verbs.Verbs{Place: vmplace.Place{
-		Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), Catalog: p.catalog(), Log: log,
-	}}
 }
 
 // taskLogs is where the logs of tasks are kept.

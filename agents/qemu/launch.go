@@ -37,28 +37,8 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 	if from.Waits() {
 		d = onlyMain(d)
 	}
-	command, accel, err := a.build(ctx, vmid, d, from)
+	command, err := a.raise(ctx, vmid, action, d, from, func() error { return a.before(ctx, vmid, d, from.Waits()) })
 	if err != nil {
-		return err
-	}
-	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
-		return err
-	}
-	if err := a.before(ctx, vmid, d, from.Waits()); err != nil {
-		return err
-	}
-	rec := record.Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
-	if rec.Pages, err = pages.Reserve(command.Pages); err != nil {
-		return &cmdline.KeyError{Key: "hugepages", Err: err}
-	}
-	// Written first, so that whatever ends this agent now, the next one finds its VM.
-	if err := a.records().Save(vmid, rec); err != nil {
-		return err
-	}
-	if rec.Process, err = a.launch(ctx, vmid, command, d); err != nil {
-		return a.failStart(ctx, vmid, action, err)
-	}
-	if err := a.records().Save(vmid, rec); err != nil {
 		return err
 	}
 	if err := errors.Join(a.settle(d), a.cloud(vmid).Note(d.Config), a.shareAtStart(ctx, vmid, d.Config)); err != nil {
@@ -81,6 +61,32 @@ func (a *Agent) start(ctx context.Context, vmid uint32, action Action) error {
 		return a.started(ctx, vmid)
 	}
 	return a.resume(ctx, vmid, action)
+}
+
+// raise starts the QEMU of a VM, with nothing in it running, and remembers it.
+func (a *Agent) raise(ctx context.Context, vmid uint32, action Action, d Desired, from state.Resumption, before func() error) (cmdline.Command, error) {
+	command, accel, err := a.build(ctx, vmid, d, from)
+	if err != nil {
+		return command, err
+	}
+	if err := a.reap(ctx, vmid, action); err != nil { // what a crash left behind
+		return command, err
+	}
+	if err := before(); err != nil {
+		return command, err
+	}
+	rec := record.Record{Config: d.Config, Accel: accel, Warnings: command.Warnings, PageKiB: command.Pages.KiB}
+	if rec.Pages, err = pages.Reserve(command.Pages); err != nil {
+		return command, &cmdline.KeyError{Key: "hugepages", Err: err}
+	}
+	// Written first, so that whatever ends this agent now, the next one finds its VM.
+	if err := a.records().Save(vmid, rec); err != nil {
+		return command, err
+	}
+	if rec.Process, err = a.launch(ctx, vmid, command, d); err != nil {
+		return command, a.failStart(ctx, vmid, action, err)
+	}
+	return command, a.records().Save(vmid, rec)
 }
 
 // before does what has to be done while the VM is off.

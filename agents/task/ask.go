@@ -132,6 +132,10 @@ func findRequest(dir, name, claimed string) (File, error) {
 		}
 		return parseFile(claimed, string(text)), err
 	}
+	return find(dir, requestKey, name)
+}
+
+func find(dir, key, value string) (File, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return File{}, err
@@ -141,11 +145,17 @@ func findRequest(dir, name, claimed string) (File, error) {
 		if err != nil {
 			continue // renamed or removed meanwhile
 		}
-		if f := parseFile(e.Name(), string(text)); f.Request.Params[requestKey] == name {
+		if f := parseFile(e.Name(), string(text)); f.Request.Params[key] == value {
 			return f, nil
 		}
 	}
 	return File{}, nil
+}
+
+// Find returns the file of the task of a node that has a parameter with a value;
+// it has no name if there is none.
+func Find(tree, node, key, value string) (File, error) {
+	return find(filepath.Join(tree, Dir(node)), key, value)
 }
 
 // A follower remembers how much of a task's log was seen.

@@ -16,6 +16,7 @@ import (
 	"etcpve/agents/ha/files"
 	"etcpve/agents/ha/lrm"
 	"etcpve/agents/host"
+	"etcpve/agents/task"
 	"etcpve/cfs/layout"
 )
 
@@ -111,19 +112,19 @@ func (g guests) Stop(sid string, timeout *int) error {
 	return g.await(killWait, stopped)
 }
 
-// Move stops a guest and gives its configuration to another node, whose LRM
-// starts it there.
+// Move gives a guest to another node: a VM as it runs where that is asked for,
+// any other stopped, and its LRM starts it there.
 func (g guests) Move(sid, target string, online bool) error {
-	verb := "relocate"
-	if online && g.Running(sid) {
-		g.log.Warn("service '%s': guests are not moved while they run, fallback to relocate", sid)
-	}
-	g.log.Info("service %s - start %s to node '%s'", sid, verb, target)
 	from, err := guestOf(sid, g.node)
 	if err != nil {
 		return err
 	}
-	if g.Running(sid) {
+	verb, running := "relocate", g.Running(sid)
+	if online = online && running && from.Kind == layout.QEMU; online {
+		verb = "migrate"
+	}
+	g.log.Info("service %s - start %s to node '%s'", sid, verb, target)
+	if running && !online {
 		g.log.Info("stopping service %s (relocate)", sid)
 		if err := g.Stop(sid, nil); err != nil {
 			g.log.Err("service '%s': stop: %v", sid, err)
@@ -131,14 +132,31 @@ func (g guests) Move(sid, target string, online bool) error {
 		}
 		g.log.Info("service status %s stopped", sid)
 	}
-	to := from
-	to.Node = target
-	if err := moveConfig(g.files, from, to); err != nil {
+	if from.Kind == layout.QEMU {
+		err = g.migrate(from, target, online)
+	} else {
+		to := from
+		to.Node = target
+		err = moveConfig(g.files, from, to)
+	}
+	if err != nil {
 		g.log.Err("service '%s': move: %v", sid, err)
 		return err
 	}
 	g.log.Info("service %s - end %s to node '%s'", sid, verb, target)
 	return nil
+}
+
+// migrateTask is the task that moves a VM with all that belongs to it.
+const migrateTask = "qmigrate"
+
+// migrate has a VM moved by the task that everybody uses for that.
+func (g guests) migrate(from layout.Guest, target string, online bool) error {
+	params := map[string]string{"target": target}
+	if online {
+		params["online"], params["with-local-disks"] = "1", "1"
+	}
+	return task.Ask(g.ctx, g.files.Root, g.node, task.Request{Type: migrateTask, ID: strconv.FormatUint(uint64(from.VMID), 10), Params: params})
 }
 
 // await polls until done, at most for limit.

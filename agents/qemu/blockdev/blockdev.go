@@ -42,6 +42,10 @@ type Drive struct {
 // TopName returns the name of the topmost node of a drive.
 func TopName(key string) string { return "drive-" + key }
 
+// FormatName returns the name of the node of a drive that reads the format of its
+// volume, below the throttle.
+func FormatName(key, volume string) string { return "f" + nodeID(key, volume) }
+
 // Stack returns the nodes of a drive, the topmost one outside.
 func Stack(d Drive, v Volume) map[string]any {
 	o := d.Options

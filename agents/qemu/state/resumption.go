@@ -17,6 +17,7 @@ type Resumption struct {
 	HostMTU string `json:"mtu,omitempty"`     // of each NIC that offers one
 
 	Suspended bool `json:"-"` // the configuration names it, and stops to do so
+	Arrives   bool `json:"-"` // it comes from another node instead of a volume
 }
 
 // pinned reports whether the machine type says which rules made the guest's
@@ -31,7 +32,7 @@ func (r Resumption) pinned() bool {
 }
 
 // Waits reports whether QEMU has to wait for a state.
-func (r Resumption) Waits() bool { return r.Volume != "" }
+func (r Resumption) Waits() bool { return r.Volume != "" || r.Arrives }
 
 // On returns the configuration with the hardware that the state was saved on.
 func (r Resumption) On(c cmdline.Config) cmdline.Config {

@@ -9,6 +9,6 @@ import (
 // TestGoldenCommands compares the whole table with that of Proxmox VE.
 func TestGoldenCommands(t *testing.T) {
 	clitest.Check(t, New(Place{}), map[string]string{
-		"enroll-efi-keys": "not made yet", "import": "not made yet", "migrate": "not made yet", "mtunnel": "not made yet", "remote-migrate": "not made yet",
+		"enroll-efi-keys": "not made yet", "import": "not made yet", "remote-migrate": "not made yet",
 	})
 }
