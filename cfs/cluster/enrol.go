@@ -40,6 +40,8 @@ func (e enrolment) Enroll(ctx context.Context, r join.Request) (id uint32, defin
 	n := corosync.Node{Name: r.Node, ID: r.NodeID, Votes: 1, Addresses: links(r.Addresses), Witness: r.Witness}
 	if r.Votes != nil {
 		n.Votes = *r.Votes
+	} else if old, known := e.Definition().Node(r.Node); known {
+		n.Votes = old.Votes // as addnode was told
 	}
 	return e.enter(ctx, n, r.Force)
 }

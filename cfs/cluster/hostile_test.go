@@ -83,6 +83,9 @@ func FuzzMembersMessages(f *testing.F) {
 		}
 		carrier{c}.News(body)
 		carrier{c}.Merge(body)
+		if _, err := c.Summoned(t.Context(), "n2", kind, body); err == nil && kind != kindDeed {
+			t.Error("this node follows whoever says so")
+		}
 		if _, err := (reception{c}).Admit(t.Context(), "192.0.2.9:1", body); err == nil {
 			t.Error("a witness was called without the password")
 		}

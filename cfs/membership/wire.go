@@ -22,6 +22,10 @@ const maxDatagram = 64 << 10
 // when there are no more descriptors.
 const acceptAgain = 100 * time.Millisecond
 
+// maxStreams is how many connections of others may be open at a time. A member needs one
+// for some milliseconds every few seconds; nobody needs to have shown anything yet.
+const maxStreams = 64
+
 // A Route is one of the ways to a node.
 type Route struct{ From, To netip.AddrPort }
 
@@ -37,6 +41,7 @@ type wire struct {
 	streams chan net.Conn
 	closed  chan struct{}
 	reading sync.WaitGroup
+	inside  inside
 }
 
 // A link is one of this node's own addresses.
@@ -132,12 +137,47 @@ func (w *wire) accept(l link) {
 			continue
 		}
 		select {
-		case w.streams <- conn:
+		case w.streams <- w.inside.enter(conn):
 		case <-w.closed:
 			conn.Close()
 			return
 		}
 	}
+}
+
+// inside is the connections of others that are open. When there are too many, the
+// oldest goes: it is not one of a member.
+type inside struct {
+	mu   sync.Mutex // guards open
+	open []*visit
+}
+
+// A visit is one of them.
+type visit struct {
+	net.Conn
+	in *inside
+}
+
+func (in *inside) enter(conn net.Conn) *visit {
+	v := &visit{conn, in}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.open = append(in.open, v)
+	if len(in.open) > maxStreams {
+		in.open[0].Conn.Close()
+		in.open = slices.Delete(in.open, 0, 1)
+	}
+	return v
+}
+
+// Close implements net.Conn.
+func (v *visit) Close() error {
+	v.in.mu.Lock()
+	if i := slices.Index(v.in.open, v); i >= 0 {
+		v.in.open = slices.Delete(v.in.open, i, i+1)
+	}
+	v.in.mu.Unlock()
+	return v.Conn.Close()
 }
 
 // ways returns the routes to an address.

@@ -121,11 +121,21 @@ func (p *Peers) greet(ctx context.Context, conn *tls.Conn) error {
 	if f.role != request || len(f.body) > maxContact {
 		return errFrame
 	}
+	select {
+	case p.lobby.admitting <- struct{}{}:
+		defer func() { <-p.lobby.admitting }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	answer := frame{role: response}
 	answer.body, err = p.doorman.Admit(ctx, conn.RemoteAddr().String(), f.body)
 	if err != nil {
 		p.log.Info("stranger refused", "address", conn.RemoteAddr().String(), "err", err)
 		answer = frame{role: failure, body: []byte(err.Error())}
+		select {
+		case <-time.After(refuseAfter):
+		case <-ctx.Done():
+		}
 	}
 	w := bufio.NewWriter(conn)
 	return errors.Join(put(conn, w, answer), w.Flush())

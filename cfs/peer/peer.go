@@ -36,9 +36,8 @@ const (
 
 // Bounds of what one node keeps for another.
 const (
-	queueLength   = 512 // messages waiting for one peer
-	maxHandshakes = 64  // connections that have not shown a certificate yet
-	maxRequests   = 32  // requests of one peer being answered at a time
+	queueLength = 512 // messages waiting for one peer
+	maxRequests = 32  // requests of one peer being answered at a time
 )
 
 // ErrUnreachable is the cause of a Call that got no answer.
@@ -91,6 +90,7 @@ type Peers struct {
 	handler   Handler
 	doorman   Doorman
 	log       *slog.Logger
+	lobby     *lobby
 
 	mu      sync.Mutex // guards links, ctx
 	links   map[string]*link
@@ -101,7 +101,7 @@ type Peers struct {
 // New returns the streams of the named node. Nothing happens before Run. A nil
 // doorman turns every stranger away.
 func New(node string, directory Directory, handler Handler, doorman Doorman, log *slog.Logger) *Peers {
-	return &Peers{node: node, directory: directory, handler: handler, doorman: doorman, log: log, links: map[string]*link{}}
+	return &Peers{node: node, directory: directory, handler: handler, doorman: doorman, log: log, lobby: newLobby(), links: map[string]*link{}}
 }
 
 // Run accepts connections on the listeners and sends queued messages until ctx ends
@@ -192,7 +192,6 @@ func (p *Peers) link(to string) *link {
 
 // accept serves connections until ctx ends.
 func (p *Peers) accept(ctx context.Context, l net.Listener) error {
-	handshakes := make(chan struct{}, maxHandshakes)
 	for {
 		raw, err := l.Accept()
 		if err != nil {
@@ -201,20 +200,15 @@ func (p *Peers) accept(ctx context.Context, l net.Listener) error {
 			}
 			return fmt.Errorf("peer streams: accept: %w", err)
 		}
-		select {
-		case handshakes <- struct{}{}:
-		default: // a flood: whoever is a member tries again
-			raw.Close()
-			continue
-		}
+		p.lobby.enter(raw)
 		p.running.Go(func() {
 			conn, from, err := p.welcome(ctx, raw)
 			known := err == nil && from != ""
 			if err == nil && !known {
-				err = p.greet(ctx, conn) // holds its place among the handshakes
+				err = p.greet(ctx, conn) // still in the lobby
 				conn.Close()
 			}
-			<-handshakes
+			p.lobby.leave(raw)
 			if err != nil {
 				p.log.Debug("connection refused", "address", raw.RemoteAddr().String(), "err", err)
 			}

@@ -20,7 +20,7 @@ const (
 	// unackedMost is for how long the first bytes that were sent again may stay without
 	// an answer. The kernel sends them again after 200 ms.
 	unackedMost  = 150 * time.Millisecond
-	raceStagger  = 100 * time.Millisecond // between the attempts of one dial
+	raceStagger  = 300 * time.Millisecond // between the attempts of one dial
 	raceTimeout  = 1500 * time.Millisecond
 	returnEvery  = 2 * time.Second // looks whether the preferred address answers again
 	returnAfter  = 2               // looks in a row at which it did
