@@ -133,6 +133,7 @@ type Node struct {
 	changing  uint64 // ID of the last change of the members
 	proposed  uint64 // number of proposals taken so far
 	ticks     uint64
+	missed    bool              // a message to the leader was lost
 	silent    uint64            // ticks since the last sign of a majority
 	heard     map[uint64]uint64 // tick of the last message of each node
 	snapshots map[uint64]uint64 // tick at which a snapshot counts as lost, by receiver

@@ -162,9 +162,10 @@ func (n *Node) hasLost(m *raftpb.Message) bool {
 func (n *Node) tell(r report) {
 	if !r.snapshot {
 		n.raft.ReportUnreachable(r.to)
-		if n.raft.BasicStatus().Lead == r.to {
-			n.repeat(0) // it may never have seen what was handed to it
-		}
+		// The leader may never have seen what was handed to it. All of it is made again
+		// with the next tick: a report for each message that is lost must not bring
+		// forth as many messages again.
+		n.missed = n.missed || n.raft.BasicStatus().Lead == r.to
 		return
 	}
 	delete(n.snapshots, r.to)
@@ -182,6 +183,10 @@ func (n *Node) tick() {
 	n.missSnapshots()
 	n.listen()
 	n.campaign()
+	if n.missed {
+		n.missed = false
+		n.repeat(0)
+	}
 	n.repeat(repeatTicks)
 }
 
