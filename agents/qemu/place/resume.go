@@ -183,18 +183,27 @@ const endWait = 10 * time.Second
 // and not a guest that switched itself off after a start that is asked for before
 // the agent has looked.
 func (p Place) End(ctx context.Context, vmid uint32, say func(format string, args ...any)) error {
+	return p.end(ctx, vmid, p.noteStop, say)
+}
+
+// EndWithin is End in the middle of an Edit, which holds the lock.
+func (p Place) EndWithin(ctx context.Context, vmid uint32, say func(format string, args ...any)) error {
+	return p.end(ctx, vmid, p.noteStopHeld, say)
+}
+
+func (p Place) end(ctx context.Context, vmid uint32, note func(context.Context, uint32, time.Time) error, say func(format string, args ...any)) error {
 	process, running, err := p.Process(vmid)
 	if err != nil {
 		return err
 	}
 	if running {
-		err = p.noteStop(ctx, vmid, time.Now().Truncate(time.Second))
+		err = note(ctx, vmid, time.Now().Truncate(time.Second))
 	}
 	if err == nil {
 		err = p.Power(ctx, vmid, qemu.Stopped)
 	}
 	if err != nil {
-		return errors.Join(err, p.noteStop(context.WithoutCancel(ctx), vmid, time.Time{}))
+		return errors.Join(err, note(context.WithoutCancel(ctx), vmid, time.Time{}))
 	}
 	if err := p.ForgetResume(vmid); err != nil || !running {
 		return err
@@ -210,5 +219,9 @@ func (p Place) noteStop(ctx context.Context, vmid uint32, when time.Time) error 
 		return nil
 	}
 	defer unlock()
+	return p.noteStopHeld(ctx, vmid, when)
+}
+
+func (p Place) noteStopHeld(_ context.Context, vmid uint32, when time.Time) error {
 	return p.note(vmid, func(r *record.Record) { r.Stopping, r.Pressed = when, when })
 }

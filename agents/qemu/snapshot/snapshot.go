@@ -120,8 +120,8 @@ func (d volumes) Rollback(ctx context.Context, v guest.Volume, name string) erro
 	return d.Catalog.Rollback(ctx, v.Volume, name)
 }
 
-// Stop ends the guest.
-func (d runner) Stop(ctx context.Context, vmid uint32) error { return d.End(ctx, vmid, d.Say) }
+// Stop ends the guest, whose lock is held.
+func (d runner) Stop(ctx context.Context, vmid uint32) error { return d.EndWithin(ctx, vmid, d.Say) }
 
 // CanSnapshot reports whether all volumes of the guest can have snapshots.
 func (d runner) CanSnapshot(_ context.Context, c *guest.Config) (bool, error) {
