@@ -88,6 +88,9 @@ func (b Blockdev) Filename() string {
 // path stands for itself.
 func (c Catalog) Blockdev(text, snapshot string) (Blockdev, error) {
 	if filepath.IsAbs(text) {
+		if inner, ok := strings.CutPrefix(formatOfName(text), "ova+"); ok {
+			return archiveBlockdev(text, inner)
+		}
 		return fileBlockdev(text, formatOfName(text))
 	}
 	at, err := c.Locate(text)
@@ -121,6 +124,9 @@ func (at Place) blockdev(snapshot string) (Blockdev, error) {
 	if err != nil {
 		return Blockdev{}, err
 	}
+	if inner, ok := strings.CutPrefix(format, "ova+"); ok {
+		return archiveBlockdev(path, inner)
+	}
 	b, err := fileBlockdev(path, format)
 	if b.Format == "qcow2" && snapshot != "" {
 		// A path of its own is a snapshot of its own: a volume of a chain.
@@ -148,8 +154,20 @@ func fileBlockdev(path, format string) (Blockdev, error) {
 	return Blockdev{Format: format, Path: path, Node: map[string]any{"driver": driver, "filename": path}}, nil
 }
 
+// archiveBlockdev is an image that is read where it lies in an archive.
+func archiveBlockdev(path, format string) (Blockdev, error) {
+	archive, member, _ := image.SplitArchive(path)
+	p, err := image.Find(archive, member)
+	return Blockdev{Format: format, Node: map[string]any{
+		"driver": "raw", "offset": p.Offset, "size": p.Size, "file": map[string]any{"driver": "file", "filename": archive},
+	}}, err
+}
+
 // formatOfName takes the format of an image from its name.
 func formatOfName(path string) string {
+	if archive, member, ok := image.SplitArchive(path); ok && archive != "" {
+		return "ova+" + formatOfName("/"+member)
+	}
 	if m := imageFile.FindStringSubmatch(filepath.Base(path)); m != nil {
 		return m[2]
 	}

@@ -29,8 +29,16 @@ const maxBacking = 1023
 // ErrFormat says that a file is not in the format its name claims.
 var ErrFormat = errors.New("not in the format that the name says")
 
-// Read reads the head of an image of a format: raw, qcow2 or vmdk.
+// ErrElsewhere says that the content of an image is in another file, which its
+// head names. Nothing here makes such images.
+var ErrElsewhere = errors.New("its content is in another file")
+
+// Read reads the head of an image of a format: raw, qcow2 or vmdk, or one of these
+// in an archive, as in ova+vmdk.
 func Read(path, format string) (Info, error) {
+	if inner, ok := strings.CutPrefix(format, "ova+"); ok {
+		return readPart(path, inner)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return Info{}, err
@@ -62,7 +70,7 @@ func decorated(path string) func(Info, error) (Info, error) {
 //	u32 magic "QFI\xfb", u32 version, u64 backing file offset,
 //	u32 backing file length, u32 cluster bits, u64 size
 //
-// all big-endian.
+// all big-endian. From version 3 on, u64 incompatible features follow at byte 72.
 func qcow2(f io.ReaderAt) (Info, error) {
 	head := make([]byte, 32)
 	if err := readAt(f, head, 0); err != nil {
@@ -73,6 +81,12 @@ func qcow2(f io.ReaderAt) (Info, error) {
 	}
 	u64 := binary.BigEndian.Uint64
 	info := Info{Size: int64(u64(head[24:]))}
+	switch external, err := dataFile(f, head); {
+	case err != nil:
+		return Info{}, err
+	case external:
+		return Info{}, ErrElsewhere
+	}
 	offset, length := u64(head[8:]), binary.BigEndian.Uint32(head[16:])
 	if info.Size < 0 || length > maxBacking || int64(offset) < 0 {
 		return Info{}, ErrFormat
@@ -84,6 +98,17 @@ func qcow2(f io.ReaderAt) (Info, error) {
 	err := readAt(f, name, int64(offset))
 	info.Backing = string(name)
 	return info, err
+}
+
+// dataFile reports whether the content of a qcow2 is in another file.
+func dataFile(f io.ReaderAt, head []byte) (bool, error) {
+	const features, external = 72, 1 << 2
+	if binary.BigEndian.Uint32(head[4:]) < 3 {
+		return false, nil
+	}
+	bits := make([]byte, 8)
+	err := readAt(f, bits, features)
+	return binary.BigEndian.Uint64(bits)&external != 0, err
 }
 
 // A vmdk has sectors of 512 bytes, and a descriptor of a few hundred bytes.

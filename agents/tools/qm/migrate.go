@@ -29,6 +29,16 @@ func (p Place) moves() []cli.Command {
 				"migration_type":       about(schema.Choice("secure", "insecure"), "Accepted; everything is encrypted always."),
 				"with-conntrack-state": about(schema.Truth().Else(0), "Accepted; connections that the firewall tracks are not moved."),
 			}},
+		{Words: "remote-migrate", Summary: "Refused after its checks: a VM goes to another cluster through that cluster's API, which nothing here speaks.", Run: p.remoteMigrate,
+			Args: and(cli.Param{Name: "target-vmid", Rule: about(number(), "VMID there."), Optional: true},
+				cli.Param{Name: "target-endpoint", Rule: about(schema.Named("proxmox-remote").Must(), "The other cluster: host=, apitoken=, fingerprint=, port=.")}),
+			Options: schema.Keys{
+				"target-bridge":  about(schema.Named("bridge-pair-list").Must(), "Bridges there: FROM:TO pairs, a single one for all others, or 1 for the same."),
+				"target-storage": about(schema.Named("storage-pair-list").Must(), "Storages there, likewise."),
+				"online":         about(schema.Truth(), "Move it while it runs."),
+				"delete":         about(schema.Truth().Else(0), "Remove it here afterwards."),
+				"bwlimit":        bandwidth(),
+			}},
 		{Words: "mtunnel", Summary: "Answer the questions of another node's migration on standard input. Nodes with this project do without.", Run: p.mtunnel},
 	}
 }
@@ -58,6 +68,18 @@ func (p Place) migrate(ctx context.Context, c *cli.Call) error {
 		return nil
 	}
 	return p.do(ctx, c, migrate.Migrate, v.VMID, parameters(c))
+}
+
+// remoteMigrate tells why a VM cannot go to another cluster, once it might.
+func (p Place) remoteMigrate(_ context.Context, c *cli.Call) error {
+	v, err := p.load(vmidOf(c))
+	if err == nil {
+		err = v.locked(c)
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("VM %d stays: other clusters are reached through their API only, which is not spoken here", v.VMID)
 }
 
 // highlyAvailable reports whether HA looks after a VM.

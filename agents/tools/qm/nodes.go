@@ -24,7 +24,7 @@ var local = []string{
 func anywhere(p Place) []cli.Command {
 	all := p.commands()
 	for i, command := range all {
-		if len(command.Args) == 0 || command.Args[0].Name != "vmid" || slices.Contains([]string{"create", "importovf"}, command.Words) {
+		if len(command.Args) == 0 || command.Args[0].Name != "vmid" || slices.Contains([]string{"create", "importovf", "import"}, command.Words) {
 			continue
 		}
 		all[i].Run = func(ctx context.Context, c *cli.Call) error {

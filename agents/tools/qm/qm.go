@@ -42,7 +42,7 @@ func New(p Place) *cli.Tool {
 }
 
 func (p Place) commands() []cli.Command {
-	return slices.Concat(p.power(), p.settings(), p.snapshots(), p.disks(), p.moves(), p.provisioning(), p.guests(), p.consoles())
+	return slices.Concat(p.power(), p.settings(), p.snapshots(), p.disks(), p.moves(), p.imports(), p.provisioning(), p.guests(), p.consoles())
 }
 
 func vmid() []cli.Param {

@@ -197,8 +197,11 @@ func (p Plugin) Size(_ context.Context, c *storage.Config, v storage.Volume) (in
 		return 0, nil // a directory has no limit
 	}
 	format := v.Format
-	if v.Content != storage.Images {
+	if v.Content != storage.Images && v.Content != storage.Import {
 		format = "raw"
+	}
+	if format == "ova" || format == "ovf" {
+		format = "raw" // it holds images, but is none
 	}
 	head, err := image.Read(path, format)
 	return head.Size, err
