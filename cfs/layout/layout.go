@@ -140,16 +140,23 @@ func IsPrivate(path string) bool {
 	return p[0] == "priv" || len(p) >= 3 && p[0] == "nodes" && p[2] == "priv"
 }
 
-// script matches the names of the scripts that OpenVZ ran: they alone may be
-// executed.
-var script = regexp.MustCompile(`^(vps|[1-9][0-9]*)\.(mount|umount|start|stop|premount|postumount)$`)
+// isScript reports whether name is that of a script that OpenVZ ran: they alone
+// may be executed.
+func isScript(name string) bool {
+	whose, when, _ := strings.Cut(name, ".")
+	switch when {
+	case "mount", "umount", "start", "stop", "premount", "postumount":
+		return whose == "vps" || whose != "" && whose[0] != '0' && strings.Trim(whose, "0123456789") == ""
+	}
+	return false
+}
 
 // Mode returns the permission bits of path, which follow from the path alone.
 func Mode(path string, dir bool) uint32 {
 	mode := uint32(0o640)
 	if dir {
 		mode = 0o755
-	} else if _, name := Split(path); script.MatchString(name) {
+	} else if _, name := Split(path); isScript(name) {
 		mode = 0o740
 	}
 	if IsPrivate(path) {
