@@ -90,6 +90,39 @@ func TestNodesComeAndGo(t *testing.T) {
 	}
 }
 
+func TestVerifySaysWhatIsWrongWithLinks(t *testing.T) {
+	node := func(name, entries string) string { return "  node {\n    name: " + name + "\n" + entries + "  }\n" }
+	nodes := func(all ...string) string { return "nodelist {\n" + strings.Join(all, "") + "}\n" }
+	const both, first = "    ring0_addr: 10.0.0.1\n    ring3_addr: fd00::1\n", "    ring0_addr: 10.0.0.2\n"
+	const safe = "totem {\n  secauth: on\n}\n"
+	resolve := func(name string) (string, bool) { return "10.9.9.9", name == "known" }
+	for _, c := range []struct {
+		text             string
+		errors, warnings []string
+	}{
+		{"", []string{"no nodes found", "no totem found"}, nil},
+		{"nodelist {\n}\n" + safe, []string{"no nodes found"}, nil},
+		{nodes(node("a", both), node("b", both)) + safe, nil, nil},
+		{nodes(node("a", both)) + "totem {\n  crypto_cipher: aes256\n}\n", nil, nil},
+		{nodes(node("a", both)) + "totem {\n  crypto_cipher: none\n}\n", nil,
+			[]string{"warning: authentication/encryption is not explicitly enabled (secauth / crypto_cipher / crypto_hash)"}},
+		{nodes(node("b", both), node("a", first)) + safe, []string{"node 'a' is missing link 3, which is configured on other nodes"}, nil},
+		{nodes(node("a", both)) + "totem {\n  secauth: on\n  interface {\n    linknumber: 0\n  }\n  interface {\n    linknumber: 1\n  }\n}\n",
+			[]string{"node 'a' is missing address for interface number 1", "node 'a' has 'ring3_addr', but there is no interface number 3 configured"}, nil},
+		{nodes(node("a", "    ring0_addr: known\n"), node("b", "    ring0_addr: lost\n")) + safe, nil, []string{
+			"warning: ring0_addr 'known' for node 'a' resolves to '10.9.9.9' - consider replacing it with the currently resolved IP address for stability",
+			"warning: unable to resolve ring0_addr 'lost' for node 'b' to an IP address according to Corosync's resolve strategy - cluster could fail on restart!"}},
+	} {
+		root, err := Parse(c.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errors, warnings := Verify(root, resolve); !slices.Equal(errors, c.errors) || !slices.Equal(warnings, c.warnings) {
+			t.Errorf("%s: errors %q, warnings %q; want %q, %q", c.text, errors, warnings, c.errors, c.warnings)
+		}
+	}
+}
+
 func TestAWitnessComesAndGoes(t *testing.T) {
 	root := New("lab", Node{"n1", 1, 1, map[int]string{0: "10.0.0.1"}, false})
 	root.SetWitness(Node{Name: Witness, ID: 7, Votes: 1, Addresses: map[int]string{0: "10.0.0.9"}})

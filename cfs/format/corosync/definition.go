@@ -372,39 +372,59 @@ func (s *Section) Raise() {
 	totem.Entries["config_version"] = strconv.FormatUint(version+1, 10)
 }
 
-// Verify is PVE's check of links: every node has an address for each configured
-// interface and the other way round. A name that resolves is a warning, one
-// that does not is an error.
+// Verify is PVE's check: links are encrypted, every node has an address for each
+// configured interface and the other way round, and without interfaces all nodes
+// have the same links. Names instead of addresses are only warned of.
 func Verify(root *Section, resolve func(name string) (ip string, ok bool)) (errors, warnings []string) {
-	links := map[string]bool{}
-	if totem := root.Sections["totem"]; totem != nil {
-		for link := range totem.Repeated["interface"] {
-			links[link] = true
-		}
+	totem, list := root.Sections["totem"], root.Sections["nodelist"]
+	if list == nil || len(list.Repeated["node"]) == 0 {
+		errors = append(errors, "no nodes found")
 	}
-	nodes := map[string]*Section{}
-	if list := root.Sections["nodelist"]; list != nil {
-		nodes = list.Repeated["node"]
+	if totem == nil {
+		errors = append(errors, "no totem found")
 	}
+	if len(errors) > 0 {
+		return errors, nil
+	}
+	if cipher := totem.Entries["crypto_cipher"]; totem.Entries["secauth"] != "on" && (cipher == "" || cipher == "none") {
+		warnings = append(warnings, "warning: authentication/encryption is not explicitly enabled (secauth / crypto_cipher / crypto_hash)")
+	}
+	nodes := list.Repeated["node"]
 	names := slices.Sorted(maps.Keys(nodes))
 	for link := range MaxLinks {
+		linked := slices.ContainsFunc(names, func(name string) bool { _, has := nodes[name].Entries[ring(link)]; return has })
 		for _, name := range names {
 			address, has := nodes[name].Entries[ring(link)]
-			switch configured := links[strconv.Itoa(link)]; {
-			case !has && configured:
-				errors = append(errors, fmt.Sprintf("node '%s' has no address for interface %d", name, link))
-			case has && len(links) > 0 && !configured:
-				errors = append(errors, fmt.Sprintf("node '%s' has %s, but there is no interface %d", name, ring(link), link))
+			if wrong := linkError(totem.Repeated["interface"], link, name, has, linked); wrong != "" {
+				errors = append(errors, wrong)
 			}
 			if _, err := netip.ParseAddr(address); !has || err == nil {
 				continue
 			}
+			what := fmt.Sprintf("%s '%s' for node '%s'", ring(link), address, name)
 			if ip, ok := resolve(address); ok {
-				warnings = append(warnings, fmt.Sprintf("warning: %s '%s' for node '%s' resolves to '%s' - consider replacing it with the currently resolved IP address for stability", ring(link), address, name, ip))
+				warnings = append(warnings, "warning: "+what+" resolves to '"+ip+"' - consider replacing it with the currently resolved IP address for stability")
 			} else {
-				errors = append(errors, fmt.Sprintf("cannot resolve %s '%s' for node '%s'", ring(link), address, name))
+				warnings = append(warnings, "warning: unable to resolve "+what+" to an IP address according to Corosync's resolve strategy - cluster could fail on restart!")
 			}
 		}
 	}
 	return errors, warnings
+}
+
+// linkError says what is wrong with a link of a node, which has it or not, as
+// may others.
+func linkError(interfaces map[string]*Section, link int, node string, has, linked bool) string {
+	_, configured := interfaces[strconv.Itoa(link)]
+	switch {
+	case len(interfaces) == 0 && linked && !has:
+		return fmt.Sprintf("node '%s' is missing link %d, which is configured on other nodes", node, link)
+	case len(interfaces) == 0:
+		return ""
+	case has && !configured:
+		return fmt.Sprintf("node '%s' has '%s', but there is no interface number %d configured", node, ring(link), link)
+	case !has && configured:
+		return fmt.Sprintf("node '%s' is missing address for interface number %d", node, link)
+	}
+	return ""
 }
