@@ -116,6 +116,15 @@ func parseImage(file string) (Volume, error) {
 	return Volume{Content: Images, File: file, IsBase: m[1] != "", Format: m[2]}, nil
 }
 
+// Grows refuses a new size that is smaller than the present one, in bytes: what
+// the guest has there would be lost.
+func (v Volume) Grows(size, bytes int64) error {
+	if bytes < size {
+		return fmt.Errorf("'%s' has %d bytes: volumes cannot shrink", v.Name, size)
+	}
+	return nil
+}
+
 // A BlockForm is how a type names volumes that are block devices or data sets.
 type BlockForm struct {
 	Type  string // for error texts

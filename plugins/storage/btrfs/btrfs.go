@@ -12,6 +12,7 @@
 package btrfs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,12 +191,7 @@ func (p Plugin) freeName(ctx context.Context, c *storage.Config, r storage.Reque
 
 // Alloc creates a volume.
 func (p Plugin) Alloc(ctx context.Context, c *storage.Config, r storage.Request) (string, error) {
-	if r.Format == "" {
-		r.Format = c.Value("format")
-	}
-	if r.Format == "" {
-		r.Format = "raw"
-	}
+	r.Format = cmp.Or(r.Format, c.Value("format"), "raw")
 	if r.Format != "raw" && r.Format != "subvol" {
 		return p.Plugin.Alloc(ctx, c, r)
 	}
@@ -307,8 +303,8 @@ func (p Plugin) Resize(ctx context.Context, c *storage.Config, v storage.Volume,
 		return p.Plugin.Resize(ctx, c, v, bytes)
 	}
 	size, err := p.Size(ctx, c, v)
-	if err == nil && bytes < size {
-		err = fmt.Errorf("'%s' has %d bytes: images cannot shrink", v.Name, size)
+	if err == nil {
+		err = v.Grows(size, bytes)
 	}
 	if err != nil {
 		return err

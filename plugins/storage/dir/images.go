@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,12 +25,7 @@ func (p Plugin) run(ctx context.Context, argv ...string) error {
 
 // Alloc creates an image, or an empty directory for a container.
 func (p Plugin) Alloc(ctx context.Context, c *storage.Config, r storage.Request) (string, error) {
-	if r.Format == "" {
-		r.Format = c.Value("format")
-	}
-	if r.Format == "" {
-		r.Format = "raw"
-	}
+	r.Format = cmp.Or(r.Format, c.Value("format"), "raw")
 	v, path, err := p.Place(c, r)
 	if err != nil {
 		return "", err
@@ -217,8 +213,8 @@ func (p Plugin) Resize(ctx context.Context, c *storage.Config, v storage.Volume,
 		return fmt.Errorf("can't resize this image format")
 	}
 	size, err := p.Size(ctx, c, v)
-	if err == nil && bytes < size {
-		err = fmt.Errorf("'%s' has %d bytes: images cannot shrink", v.Name, size)
+	if err == nil {
+		err = v.Grows(size, bytes)
 	}
 	if err != nil {
 		return err

@@ -26,12 +26,13 @@ import (
 
 // Plugin is the type.
 type Plugin struct {
+	target.LUNs
 	run  storage.Runner
 	root string // of the machine; "" for /
 }
 
 // New returns the type. Devices are looked for below root, "" for /.
-func New(run storage.Runner, root string) Plugin { return Plugin{run, root} }
+func New(run storage.Runner, root string) Plugin { return Plugin{target.LUNs{Form: name}, run, root} }
 
 var _ interface {
 	storage.Plugin
@@ -42,24 +43,10 @@ var _ interface {
 
 var name = regexp.MustCompile(`^\d+\.\d+\.\d+\.([^\s/]+)$`)
 
-// Parse understands a volume name.
-func (Plugin) Parse(text string) (storage.Volume, error) {
-	m := name.FindStringSubmatch(text)
-	if m == nil {
-		return storage.Volume{}, fmt.Errorf("unable to parse iscsi volume name '%s'", text)
-	}
-	return storage.Volume{Name: text, Content: storage.Images, File: m[1], Format: "raw"}, nil
-}
-
-// Features says what can be done with volumes.
-func (Plugin) Features(*storage.Config) storage.Features {
-	return storage.Features{"copy": {"current"}}
-}
-
 // Path returns the device of a LUN.
-func (Plugin) Path(_ *storage.Config, v storage.Volume, snapshot string) (string, error) {
-	if snapshot != "" {
-		return "", fmt.Errorf("snapshots of iscsi volumes are %w", storage.ErrUnsupported)
+func (p Plugin) Path(_ *storage.Config, v storage.Volume, snapshot string) (string, error) {
+	if err := p.NoSnapshot(snapshot); err != nil {
+		return "", err
 	}
 	return "/dev/disk/by-id/" + v.File, nil
 }
@@ -233,14 +220,6 @@ func (p Plugin) Size(ctx context.Context, c *storage.Config, v storage.Volume) (
 	}
 	return 0, fmt.Errorf("no such LUN '%s'", v.Name)
 }
-
-// Alloc refuses: LUNs are made on the server.
-func (Plugin) Alloc(context.Context, *storage.Config, storage.Request) (string, error) {
-	return "", target.ErrFixed
-}
-
-// Free refuses: LUNs are removed on the server.
-func (Plugin) Free(context.Context, *storage.Config, storage.Volume) error { return target.ErrFixed }
 
 // ActivateVolume refuses a device that is not there.
 func (p Plugin) ActivateVolume(_ context.Context, c *storage.Config, v storage.Volume, snapshot string) error {

@@ -22,12 +22,15 @@ import (
 
 // Plugin is the type.
 type Plugin struct {
+	target.LUNs
 	run       storage.Runner
 	initiator string // the file that names this node to targets
 }
 
 // New returns the type.
-func New(run storage.Runner) Plugin { return Plugin{run, "/etc/iscsi/initiatorname.iscsi"} }
+func New(run storage.Runner) Plugin {
+	return Plugin{target.LUNs{Form: name}, run, "/etc/iscsi/initiatorname.iscsi"}
+}
 
 var _ interface {
 	storage.Plugin
@@ -38,24 +41,10 @@ var _ interface {
 
 var name = regexp.MustCompile(`^lun(\d{1,5})$`)
 
-// Parse understands a volume name.
-func (Plugin) Parse(text string) (storage.Volume, error) {
-	m := name.FindStringSubmatch(text)
-	if m == nil {
-		return storage.Volume{}, fmt.Errorf("unable to parse iscsi volume name '%s'", text)
-	}
-	return storage.Volume{Name: text, Content: storage.Images, File: m[1], Format: "raw"}, nil
-}
-
-// Features says what can be done with volumes.
-func (Plugin) Features(*storage.Config) storage.Features {
-	return storage.Features{"copy": {"current"}}
-}
-
 // Path returns the address of a LUN, as QEMU and libiscsi write it.
-func (Plugin) Path(c *storage.Config, v storage.Volume, snapshot string) (string, error) {
-	if snapshot != "" {
-		return "", fmt.Errorf("snapshots of iscsi volumes are %w", storage.ErrUnsupported)
+func (p Plugin) Path(c *storage.Config, v storage.Volume, snapshot string) (string, error) {
+	if err := p.NoSnapshot(snapshot); err != nil {
+		return "", err
 	}
 	return "iscsi://" + target.Portal(c) + "/" + c.Value("target") + "/" + v.File, nil
 }
@@ -167,11 +156,3 @@ func (p Plugin) Size(ctx context.Context, c *storage.Config, v storage.Volume) (
 	}
 	return said.Size, nil
 }
-
-// Alloc refuses: LUNs are made on the server.
-func (Plugin) Alloc(context.Context, *storage.Config, storage.Request) (string, error) {
-	return "", target.ErrFixed
-}
-
-// Free refuses: LUNs are removed on the server.
-func (Plugin) Free(context.Context, *storage.Config, storage.Volume) error { return target.ErrFixed }

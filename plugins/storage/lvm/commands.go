@@ -10,9 +10,11 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/storage"
+	"etcpve/plugins/storage/block"
 )
 
-// tools runs the commands of LVM.
+// tools runs the commands of LVM, and does what is the same with and without a
+// thin pool.
 type tools struct{ run storage.Runner }
 
 func (t tools) do(ctx context.Context, argv ...string) error {
@@ -105,4 +107,72 @@ func (t tools) volume(ctx context.Context, group, name string) (logical, error) 
 		return all[i], nil
 	}
 	return logical{}, fmt.Errorf("no such logical volume %s/%s", group, name)
+}
+
+func names(all []logical) (names []string) {
+	for _, l := range all {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
+// guests lists those volumes with a guest's name that are ours, as asked for.
+func (t tools) guests(ctx context.Context, c *storage.Config, q storage.Query, p storage.Plugin, ours func(logical, storage.Volume) bool) ([]storage.Info, error) {
+	all, err := t.volumes(ctx, c.Value("vgname"))
+	if err != nil {
+		return nil, err
+	}
+	var infos []storage.Info
+	for _, l := range all {
+		if v, err := p.Parse(l.Name); err == nil && ours(l, v) {
+			infos = append(infos, storage.Info{Name: v.Name, Format: v.Format, VMID: v.VMID, Size: number(l.Size), Created: number(l.Time)})
+		}
+	}
+	return block.Infos(q, infos), nil
+}
+
+// vacant returns the name of a new volume.
+func (t tools) vacant(ctx context.Context, c *storage.Config, p storage.Plugin, r storage.Request) (string, error) {
+	all, err := t.volumes(ctx, c.Value("vgname"))
+	if err != nil {
+		return "", err
+	}
+	return block.Name(p, r, "vm", names(all))
+}
+
+// Size returns the size of a volume in bytes.
+func (t tools) Size(ctx context.Context, c *storage.Config, v storage.Volume) (int64, error) {
+	l, err := t.volume(ctx, c.Value("vgname"), v.File)
+	return number(l.Size), err
+}
+
+// Resize grows a volume.
+func (t tools) Resize(ctx context.Context, c *storage.Config, v storage.Volume, bytes int64) error {
+	size, err := t.Size(ctx, c, v)
+	if err == nil {
+		err = v.Grows(size, bytes)
+	}
+	if err != nil || bytes == size { // an error for lvextend
+		return err
+	}
+	return t.do(ctx, "lvextend", "--size", kib(bytes), c.Value("vgname")+"/"+v.File)
+}
+
+func (t tools) rename(ctx context.Context, c *storage.Config, p storage.Plugin, v storage.Volume, vmid uint32, name string) (string, error) {
+	vg := c.Value("vgname")
+	all, err := t.volumes(ctx, vg)
+	if err != nil {
+		return "", err
+	}
+	name, err = block.Name(p, storage.Request{VMID: vmid, Name: name}, "vm", names(all))
+	if err != nil {
+		return "", err
+	}
+	if err := t.do(ctx, "lvrename", vg, v.File, name); err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(all, func(l logical) bool { return l.Name == v.File && l.tagged(v.VMID) }) {
+		err = t.do(ctx, "lvchange", "--deltag", tag(v.VMID), "--addtag", tag(vmid), vg+"/"+name)
+	}
+	return name, err
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"etcpve/agents/storage"
 	"etcpve/plugins/storage/block"
@@ -77,32 +78,11 @@ func (p LVM) Status(ctx context.Context, c *storage.Config) (storage.Status, err
 	return storage.Status{Total: size, Used: size - free, Available: free}, nil
 }
 
-// List returns the volumes of guests.
+// List returns the volumes of guests: no thin ones, pools, snapshots or mirrors.
 func (p LVM) List(ctx context.Context, c *storage.Config, q storage.Query) ([]storage.Info, error) {
-	all, err := p.volumes(ctx, c.Value("vgname"))
-	if err != nil {
-		return nil, err
-	}
-	var infos []storage.Info
-	for _, l := range all {
-		v, err := p.Parse(l.Name)
-		if err != nil || l.Attr == "" || l.Attr[0] != '-' || c.Bool("tagged_only") && !l.tagged(v.VMID) {
-			continue // not a guest's, or thin, a pool, a snapshot, a mirror
-		}
-		infos = append(infos, infoOf(l, v))
-	}
-	return block.Infos(q, infos), nil
-}
-
-func infoOf(l logical, v storage.Volume) storage.Info {
-	return storage.Info{Name: v.Name, Format: v.Format, VMID: v.VMID, Size: number(l.Size), Created: number(l.Time)}
-}
-
-func names(all []logical) (names []string) {
-	for _, l := range all {
-		names = append(names, l.Name)
-	}
-	return names
+	return p.guests(ctx, c, q, p, func(l logical, v storage.Volume) bool {
+		return strings.HasPrefix(l.Attr, "-") && (!c.Bool("tagged_only") || l.tagged(v.VMID))
+	})
 }
 
 // Alloc creates a volume.
@@ -111,11 +91,7 @@ func (p LVM) Alloc(ctx context.Context, c *storage.Config, r storage.Request) (s
 		return "", err
 	}
 	vg := c.Value("vgname")
-	all, err := p.volumes(ctx, vg)
-	if err != nil {
-		return "", err
-	}
-	name, err := block.Name(p, r, "vm", names(all))
+	name, err := p.vacant(ctx, c, p, r)
 	if err != nil {
 		return "", err
 	}
@@ -176,48 +152,9 @@ func wipe(c *storage.Config, path string) []string {
 	return []string{"blkdiscard", "--zeroout", "--step", step + "M", path}
 }
 
-// Size returns the size of a volume in bytes.
-func (p LVM) Size(ctx context.Context, c *storage.Config, v storage.Volume) (int64, error) {
-	l, err := p.volume(ctx, c.Value("vgname"), v.File)
-	return number(l.Size), err
-}
-
-// Resize grows a volume.
-func (p LVM) Resize(ctx context.Context, c *storage.Config, v storage.Volume, bytes int64) error {
-	size, err := p.Size(ctx, c, v)
-	switch {
-	case err != nil:
-		return err
-	case bytes < size:
-		return fmt.Errorf("'%s' has %d bytes: volumes cannot shrink", v.Name, size)
-	case bytes == size:
-		return nil // an error for lvextend
-	}
-	return p.do(ctx, "lvextend", "--size", kib(bytes), c.Value("vgname")+"/"+v.File)
-}
-
 // Rename gives a volume to a guest.
 func (p LVM) Rename(ctx context.Context, c *storage.Config, v storage.Volume, vmid uint32, name string) (string, error) {
 	return p.rename(ctx, c, p, v, vmid, name)
-}
-
-func (t tools) rename(ctx context.Context, c *storage.Config, p storage.Plugin, v storage.Volume, vmid uint32, name string) (string, error) {
-	vg := c.Value("vgname")
-	all, err := t.volumes(ctx, vg)
-	if err != nil {
-		return "", err
-	}
-	name, err = block.Name(p, storage.Request{VMID: vmid, Name: name}, "vm", names(all))
-	if err != nil {
-		return "", err
-	}
-	if err := t.do(ctx, "lvrename", vg, v.File, name); err != nil {
-		return "", err
-	}
-	if slices.ContainsFunc(all, func(l logical) bool { return l.Name == v.File && l.tagged(v.VMID) }) {
-		err = t.do(ctx, "lvchange", "--deltag", tag(v.VMID), "--addtag", tag(vmid), vg+"/"+name)
-	}
-	return name, err
 }
 
 // ActivateVolume makes the device of a volume exist.

@@ -90,17 +90,9 @@ func (p Thin) Status(ctx context.Context, c *storage.Config) (s storage.Status, 
 
 // List returns the volumes of guests in the pool.
 func (p Thin) List(ctx context.Context, c *storage.Config, q storage.Query) ([]storage.Info, error) {
-	all, err := p.volumes(ctx, c.Value("vgname"))
-	if err != nil {
-		return nil, err
-	}
-	var infos []storage.Info
-	for _, l := range all {
-		if v, err := p.Parse(l.Name); err == nil && l.Pool == c.Value("thinpool") && strings.HasPrefix(l.Attr, "V") {
-			infos = append(infos, infoOf(l, v))
-		}
-	}
-	return block.Infos(q, infos), nil
+	return p.guests(ctx, c, q, p, func(l logical, _ storage.Volume) bool {
+		return l.Pool == c.Value("thinpool") && strings.HasPrefix(l.Attr, "V")
+	})
 }
 
 // Alloc creates a volume.
@@ -108,20 +100,12 @@ func (p Thin) Alloc(ctx context.Context, c *storage.Config, r storage.Request) (
 	if err := onlyRaw(r.Format); err != nil {
 		return "", err
 	}
-	name, err := p.vacant(ctx, c, r)
+	name, err := p.vacant(ctx, c, p, r)
 	if err != nil {
 		return "", err
 	}
 	return name, p.do(ctx, "lvcreate", "-aly", "--virtualsize", kib(r.Bytes), "--name", name, "--addtag", tag(r.VMID),
 		"--thinpool", c.Value("vgname")+"/"+c.Value("thinpool"))
-}
-
-func (p Thin) vacant(ctx context.Context, c *storage.Config, r storage.Request) (string, error) {
-	all, err := p.volumes(ctx, c.Value("vgname"))
-	if err != nil {
-		return "", err
-	}
-	return block.Name(p, r, "vm", names(all))
 }
 
 // snapshotsOf returns the snapshots of a volume among all. The name of a volume
@@ -158,16 +142,6 @@ func (p Thin) Free(ctx context.Context, c *storage.Config, v storage.Volume) err
 		}
 	}
 	return nil
-}
-
-// Size returns the size of a volume in bytes.
-func (p Thin) Size(ctx context.Context, c *storage.Config, v storage.Volume) (int64, error) {
-	return LVM(p).Size(ctx, c, v)
-}
-
-// Resize grows a volume.
-func (p Thin) Resize(ctx context.Context, c *storage.Config, v storage.Volume, bytes int64) error {
-	return LVM(p).Resize(ctx, c, v, bytes)
 }
 
 // Rename gives a volume to a guest.
@@ -226,7 +200,7 @@ func (p Thin) Clone(ctx context.Context, c *storage.Config, v storage.Volume, vm
 	if snapshot == "" && !v.IsBase {
 		return "", errors.New("clone_image only works on base images")
 	}
-	name, err := p.vacant(ctx, c, storage.Request{VMID: vmid})
+	name, err := p.vacant(ctx, c, p, storage.Request{VMID: vmid})
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,6 @@
 // Package target is what the types of storage have in common that use the LUNs
-// of an iSCSI target: whether its portals answer, and that nobody creates LUNs
-// from here.
+// of an iSCSI target: their names, whether its portals answer, and that nobody creates
+// LUNs from here.
 //
 // It owns nothing on the machine and keeps no connection.
 package target
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 
@@ -43,5 +44,39 @@ func Online(ctx context.Context, portals ...string) (err error) {
 	return fmt.Errorf("%w: %w", storage.ErrOffline, err)
 }
 
-// ErrFixed says that a target's LUNs are made and removed on the server.
-var ErrFixed = errors.New("can't allocate or free space in iscsi storage")
+// errFixed says that a target's LUNs are made and removed on the server.
+var errFixed = errors.New("can't allocate or free space in iscsi storage")
+
+// LUNs are the volumes of a type whose names have a form. What the first group
+// of the form finds identifies one.
+type LUNs struct{ Form *regexp.Regexp }
+
+// Parse understands a volume name.
+func (l LUNs) Parse(text string) (storage.Volume, error) {
+	m := l.Form.FindStringSubmatch(text)
+	if m == nil {
+		return storage.Volume{}, fmt.Errorf("unable to parse iscsi volume name '%s'", text)
+	}
+	return storage.Volume{Name: text, Content: storage.Images, File: m[1], Format: "raw"}, nil
+}
+
+// Features says what can be done with volumes.
+func (LUNs) Features(*storage.Config) storage.Features {
+	return storage.Features{"copy": {"current"}}
+}
+
+// Alloc refuses: LUNs are made on the server.
+func (LUNs) Alloc(context.Context, *storage.Config, storage.Request) (string, error) {
+	return "", errFixed
+}
+
+// Free refuses: LUNs are removed on the server.
+func (LUNs) Free(context.Context, *storage.Config, storage.Volume) error { return errFixed }
+
+// NoSnapshot refuses a snapshot: the target's, if it makes any, are not seen.
+func (LUNs) NoSnapshot(name string) error {
+	if name != "" {
+		return fmt.Errorf("snapshots of iscsi volumes are %w", storage.ErrUnsupported)
+	}
+	return nil
+}

@@ -263,8 +263,8 @@ func (p Plugin) Size(ctx context.Context, c *storage.Config, v storage.Volume) (
 // Resize grows a volume.
 func (p Plugin) Resize(ctx context.Context, c *storage.Config, v storage.Volume, bytes int64) error {
 	size, err := p.Size(ctx, c, v)
-	if err == nil && bytes < size {
-		err = fmt.Errorf("'%s' has %d bytes: volumes cannot shrink", v.Name, size)
+	if err == nil {
+		err = v.Grows(size, bytes)
 	}
 	if err != nil {
 		return err
