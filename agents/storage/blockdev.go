@@ -28,13 +28,19 @@ type Blockdev struct {
 	// Internal is the name of the snapshot inside the image that is meant, "" if
 	// Node leads to what is meant already.
 	Internal string
+
+	// Chain are the paths of the volume and of the states it stands on, newest
+	// first; nil if it keeps them otherwise.
+	Chain []string
 }
 
 // QEMUSnapshots reports whether QEMU itself takes the snapshots of a volume
 // that a running guest has open: blockdev-snapshot-internal-sync and
 // blockdev-snapshot-delete-internal-sync. Else the storage does, while the guest
 // is paused.
-func (b Blockdev) QEMUSnapshots() bool { return b.Format == "qcow2" || b.Node["driver"] == "rbd" }
+func (b Blockdev) QEMUSnapshots() bool {
+	return b.Format == "qcow2" && b.Chain == nil || b.Node["driver"] == "rbd"
+}
 
 // QEMUResizes reports whether QEMU's block_resize changes the size of a volume
 // that a running guest has open. Else the storage does first, and block_resize
@@ -128,6 +134,12 @@ func (at Place) blockdev(snapshot string) (Blockdev, error) {
 		return archiveBlockdev(path, inner)
 	}
 	b, err := fileBlockdev(path, format)
+	if ch, ok := at.Plugin.(Chainer); ok && err == nil {
+		// A volume that is about to be made has no chain yet.
+		if b.Chain, err = ch.Chain(at.Config, at.Volume); errors.Is(err, os.ErrNotExist) {
+			b.Chain, err = nil, nil
+		}
+	}
 	if b.Format == "qcow2" && snapshot != "" {
 		// A path of its own is a snapshot of its own: a volume of a chain.
 		if current, e := at.Plugin.Path(at.Config, at.Volume, ""); e == nil && current == path {

@@ -75,6 +75,13 @@ func (c Catalog) Snapshot(ctx context.Context, text, name string) error {
 	})
 }
 
+// Unchain takes the newest state of a volume back, as if it had not been made.
+func (c Catalog) Unchain(ctx context.Context, text, name string) error {
+	return with(ctx, c, text, "chains of snapshots", func(ctx context.Context, at Place, p Chainer) error {
+		return p.Unchain(ctx, at.Config, at.Volume, name)
+	})
+}
+
 // DeleteSnapshot forgets a state.
 func (c Catalog) DeleteSnapshot(ctx context.Context, text, name string) error {
 	return with(ctx, c, text, "snapshots", func(ctx context.Context, at Place, p Snapshotter) error {

@@ -66,7 +66,7 @@ type Plugin interface {
 //	make the path exist before that       ActivateVolumes    VolumeActivator
 //	size, as the guest sees it            Size               Sizer
 //	new, gone                             Alloc, Free        Plugin
-//	snapshots of a volume                 Snapshot, Rollback Snapshotter, RollbackChecker
+//	snapshots of a volume                 Snapshot, Rollback Snapshotter, RollbackChecker, Chainer
 //	base, linked clone                    CreateBase, Clone  Cloner
 //	full copy, also to another storage    Copy, Convert      Path or Blockdever
 //	grow                                  Resize             Resizer
@@ -100,6 +100,18 @@ type (
 	// way.
 	RollbackChecker interface {
 		RollbackPossible(ctx context.Context, c *Config, v Volume, name string) error
+	}
+
+	// A Chainer may keep the states of a volume as files of their own, each on
+	// top of the one before. It does not open a file that a guest has open.
+	Chainer interface {
+		// Chain returns the paths of a volume and of its states, newest first, or
+		// nil if the states of this volume are no files.
+		Chain(c *Config, v Volume) ([]string, error)
+
+		// Unchain takes the newest state back as the volume, and loses what was
+		// written since.
+		Unchain(ctx context.Context, c *Config, v Volume, name string) error
 	}
 
 	// A Renamer gives a volume to a guest, under the next free name or the one

@@ -30,6 +30,8 @@ type Plugin struct {
 var _ interface {
 	storage.Plugin
 	storage.Snapshotter
+	storage.Chainer
+	storage.RollbackChecker
 	storage.Cloner
 	storage.Resizer
 	storage.Sizer
@@ -62,7 +64,8 @@ func (Plugin) Features(*storage.Config) storage.Features {
 	}
 }
 
-// Path returns the file of a volume. A snapshot is inside the file.
+// Path returns the file of a volume. A snapshot is inside the file, unless it is
+// one of a chain.
 func (Plugin) Path(c *storage.Config, v storage.Volume, snapshot string) (string, error) {
 	if snapshot != "" && v.Format != "qcow2" {
 		return "", errors.New("can't snapshot this image format")
@@ -73,6 +76,9 @@ func (Plugin) Path(c *storage.Config, v storage.Volume, snapshot string) (string
 	}
 	if v.Content == storage.Images {
 		dir = imageDir(dir, v.VMID)
+	}
+	if snapshot != "" && chained(c, v) {
+		return filepath.Join(dir, stateFile(v, snapshot)), nil
 	}
 	return filepath.Join(dir, v.File), nil
 }

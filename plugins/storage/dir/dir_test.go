@@ -64,6 +64,11 @@ func TestConforms(t *testing.T) {
 			storagetest.Run(t, storagetest.Subject{Plugin: p, Config: c, Format: format, Limit: true, Fixed: format == "vmdk", Write: write, Read: read, How: "real"})
 		})
 	}
+	t.Run("qcow2 chain", func(t *testing.T) {
+		p, c := newStorage(t, "snapshot-as-volume-chain=1")
+		write, read := ioOf("qcow2")
+		storagetest.Run(t, storagetest.Subject{Plugin: p, Config: c, Format: "qcow2", Limit: true, Write: write, Read: read, How: "real"})
+	})
 	t.Run("subvol", func(t *testing.T) {
 		p, c := newStorage(t)
 		storagetest.Run(t, storagetest.Subject{Plugin: p, Config: c, Format: "subvol", Write: writeFile, Read: readFile, How: "real"})

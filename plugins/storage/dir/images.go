@@ -135,6 +135,11 @@ func (p Plugin) Free(ctx context.Context, c *storage.Config, v storage.Volume) e
 	if err := os.RemoveAll(path); err != nil {
 		return err
 	}
+	if chained(c, v) {
+		if err := freeStates(path); err != nil {
+			return err
+		}
+	}
 	_ = os.Remove(filepath.Dir(path)) // succeeds once the guest has no more volumes
 	return nil
 }
@@ -222,18 +227,27 @@ func (p Plugin) Resize(ctx context.Context, c *storage.Config, v storage.Volume,
 	return p.run(ctx, "qemu-img", "resize", "-f", v.Format, path, strconv.FormatInt(bytes, 10))
 }
 
-// Snapshot keeps the state of an image inside it.
+// Snapshot keeps the state of an image, inside it or as a file.
 func (p Plugin) Snapshot(ctx context.Context, c *storage.Config, v storage.Volume, name string) error {
+	if chained(c, v) {
+		return p.extend(ctx, c, v, name)
+	}
 	return p.snapshot(ctx, c, v, "-c", name)
 }
 
 // DeleteSnapshot removes a state.
 func (p Plugin) DeleteSnapshot(ctx context.Context, c *storage.Config, v storage.Volume, name string) error {
+	if chained(c, v) {
+		return p.shorten(ctx, c, v, name)
+	}
 	return p.snapshot(ctx, c, v, "-d", name)
 }
 
 // Rollback returns an image to a state.
 func (p Plugin) Rollback(ctx context.Context, c *storage.Config, v storage.Volume, name string) error {
+	if chained(c, v) {
+		return p.rewind(ctx, c, v, name)
+	}
 	return p.snapshot(ctx, c, v, "-a", name)
 }
 
@@ -271,6 +285,9 @@ func (p Plugin) RenameToBase(c *storage.Config, v storage.Volume) (storage.Volum
 		return v, errors.New("create_base not possible with base image")
 	case v.Base != "":
 		return v, errors.New("create_base not possible with linked clone")
+	}
+	if err := p.stateless(c, v); err != nil {
+		return v, err
 	}
 	file := v.File
 	for _, prefix := range []string{"vm-", "subvol-"} {
@@ -314,6 +331,9 @@ func (p Plugin) Clone(ctx context.Context, c *storage.Config, v storage.Volume, 
 func (p Plugin) Rename(_ context.Context, c *storage.Config, v storage.Volume, vmid uint32, name string) (string, error) {
 	if v.Content != storage.Images || v.IsBase {
 		return "", fmt.Errorf("'%s' cannot have another owner", v.Name)
+	}
+	if err := p.stateless(c, v); err != nil {
+		return "", err
 	}
 	from, err := p.Path(c, v, "")
 	if err != nil {

@@ -167,7 +167,7 @@ var besideBase = regexp.MustCompile(`^\.\./(\d+)/([^/]+\.(?:raw|qcow2|vmdk|subvo
 // imageInfo returns what is listed of an image.
 func (p Plugin) imageInfo(dir, name string) (storage.Info, bool) {
 	v, err := storage.ParseFile(name)
-	if err != nil || strings.HasPrefix(v.File, ".") {
+	if err != nil || strings.HasPrefix(v.File, ".") || stateForm.MatchString(v.File) {
 		return storage.Info{}, false
 	}
 	path := filepath.Join(dir, v.File)
@@ -184,7 +184,11 @@ func (p Plugin) imageInfo(dir, name string) (storage.Info, bool) {
 	// that somebody sees it.
 	head, _ := image.Read(path, v.Format)
 	i.Size, i.Parent = head.Size, head.Backing
-	if m := besideBase.FindStringSubmatch(head.Backing); m != nil {
+	base := head.Backing
+	if stateForm.MatchString(base) {
+		_, base, _ = chain(dir, v.File) // what cannot be read stands on nothing known
+	}
+	if m := besideBase.FindStringSubmatch(base); m != nil {
 		i.Name = m[1] + "/" + m[2] + "/" + name
 	}
 	return i, true

@@ -16,7 +16,7 @@ import (
 )
 
 // Streams returns the formats for a volume.
-func (Plugin) Streams(_ *storage.Config, v storage.Volume, s storage.Stream) []string {
+func (Plugin) Streams(c *storage.Config, v storage.Volume, s storage.Stream) []string {
 	switch {
 	case v.Content != storage.Images || s.Snapshot != "" || s.Base != "":
 		return nil
@@ -25,7 +25,7 @@ func (Plugin) Streams(_ *storage.Config, v storage.Volume, s storage.Stream) []s
 			return nil
 		}
 		return []string{"tar+size"}
-	case s.Snapshots && v.Format == "qcow2":
+	case s.Snapshots && v.Format == "qcow2" && !chained(c, v):
 		return []string{"qcow2+size"}
 	case s.Snapshots:
 		return nil
