@@ -2,7 +2,12 @@ package plug
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
 
+	"etcpve/agents/qemu/blockdev"
 	"etcpve/agents/qemu/cloudinit"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/hotplug"
@@ -68,12 +73,58 @@ func (m Machine) unplugDisk(ctx context.Context, c hotplug.Action) (bool, error)
 	return true, m.unplugOwn(ctx, c.Key)
 }
 
-// clearDisk removes what a disk leaves behind, where it is there.
+// clearDisk removes what a disk leaves behind, where it is there. QEMU lets go of
+// the volume of a device that is gone a moment later.
 func (m Machine) clearDisk(ctx context.Context, key string) error {
-	if err := m.try(ctx, "blockdev-del", nodeArgs(key)); err != nil {
-		return err
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	late := time.After(releaseWait)
+	for {
+		left, err := m.clearNodes(ctx, key)
+		if err != nil {
+			return err
+		}
+		if left == "" {
+			return m.try(ctx, "object-del", byID("%s", throttle.GroupName(key)))
+		}
+		select {
+		case <-poll.C:
+		case <-late:
+			return fmt.Errorf("QEMU does not let go of %s", left)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return m.try(ctx, "object-del", byID("%s", throttle.GroupName(key)))
+}
+
+// A node is a block node; Depth counts those it stands on.
+type node struct {
+	Name  string `json:"node-name"`
+	Depth int    `json:"backing_file_depth"`
+}
+
+// clearNodes removes the nodes of a disk, the topmost first, and returns one that
+// is in use. Besides its own there are those that it was given when its states
+// were kept.
+func (m Machine) clearNodes(ctx context.Context, key string) (left string, err error) {
+	var nodes []node
+	if err := m.QMP(ctx, "query-named-block-nodes", nil, &nodes); err != nil {
+		return "", err
+	}
+	slices.SortStableFunc(nodes, func(a, b node) int { return b.Depth - a.Depth })
+	for _, n := range nodes {
+		if n.Name != cmdline.NodeName(key) && !strings.HasPrefix(n.Name, blockdev.OverlayPrefix(key)) {
+			continue
+		}
+		err := m.QMP(ctx, "blockdev-del", map[string]any{"node-name": n.Name}, nil)
+		switch {
+		case err != nil && refused(err) == nil:
+			return "", err
+		case err != nil:
+			left = n.Name
+		}
+	}
+	return left, nil
 }
 
 // unplugOwn removes the controller and the thread that only this disk used.

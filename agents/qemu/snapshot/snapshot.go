@@ -59,46 +59,50 @@ func (d volumes) Activate(ctx context.Context, all []guest.Volume) error {
 	return nil
 }
 
-// open returns the drive under which a running QEMU has a volume, if QEMU makes
-// the volume's snapshots.
-func (d *Driver) open(vmid uint32, volume string) (node string, ok bool, err error) {
+// open returns the key under which a running QEMU has a volume, and how; "" if it
+// does not.
+func (d *Driver) open(vmid uint32, volume string) (key string, b storage.Blockdev, err error) {
 	r, _, err := d.Record(vmid)
 	running, e := d.Running(context.Background(), vmid)
 	if err = errors.Join(err, e); err != nil || !running {
-		return "", false, err
+		return "", b, err
 	}
-	for _, key := range r.Config.DriveKeys() {
+	for _, key := range append(r.Config.DriveKeys(), "efidisk0") {
 		o, err := r.Config.Options(key, "file")
 		if err != nil || o["file"] != volume {
 			continue
 		}
-		b, err := d.Catalog.Blockdev(volume, "")
-		return cmdline.NodeName(key), err == nil && b.QEMUSnapshots(), err
+		b, err = d.Catalog.Blockdev(volume, "")
+		return key, b, err
 	}
-	return "", false, nil
+	return "", b, nil
 }
 
 // Snapshot keeps the state of a volume.
 func (d volumes) Snapshot(ctx context.Context, v guest.Volume, name string) error {
 	d.Say("snapshotting 'drive-%s' (%s)", v.Key, v.Volume)
-	node, ok, err := d.open(d.VM, v.Volume)
-	if err != nil {
+	key, b, err := d.open(d.VM, v.Volume)
+	switch {
+	case err != nil:
 		return err
-	}
-	if ok {
-		return d.Command(ctx, d.VM, "blockdev-snapshot-internal-sync", map[string]any{"device": node, "name": name}, nil)
+	case key != "" && b.Chain != nil:
+		return d.onChain(ctx, key, v.Volume, b.Chain, func(c *chainedDisk) error { return c.extend(ctx, name) })
+	case key != "" && b.QEMUSnapshots():
+		return d.Command(ctx, d.VM, "blockdev-snapshot-internal-sync", map[string]any{"device": cmdline.NodeName(key), "name": name}, nil)
 	}
 	return d.Catalog.Snapshot(ctx, v.Volume, name)
 }
 
 // DeleteSnapshot forgets a state; one that is not there is gone already.
 func (d volumes) DeleteSnapshot(ctx context.Context, v guest.Volume, name string) error {
-	node, ok, err := d.open(d.VM, v.Volume)
+	key, b, err := d.open(d.VM, v.Volume)
 	switch {
 	case err != nil:
 		return err
-	case ok:
-		err = d.Command(ctx, d.VM, "blockdev-snapshot-delete-internal-sync", map[string]any{"device": node, "name": name}, nil)
+	case key != "" && b.Chain != nil:
+		err = d.onChain(ctx, key, v.Volume, b.Chain, func(c *chainedDisk) error { return c.shorten(ctx, name) })
+	case key != "" && b.QEMUSnapshots():
+		err = d.Command(ctx, d.VM, "blockdev-snapshot-delete-internal-sync", map[string]any{"device": cmdline.NodeName(key), "name": name}, nil)
 	default:
 		err = d.Catalog.DeleteSnapshot(ctx, v.Volume, name)
 	}
