@@ -66,7 +66,7 @@ func (n *node) sda(vmid uint32) {
 // and removes them in an order of its own.
 func TestSnapshotsAsAChain(t *testing.T) {
 	n := newNode(t)
-	n.must(n.Write("storage.cfg", "dir: local\n\tpath "+n.images+"/a\n\tcontent images\n\tsnapshot-as-volume-chain 1\n"))
+	n.must(n.Write(t.Context(), "storage.cfg", "dir: local\n\tpath "+n.images+"/a\n\tcontent images\n\tsnapshot-as-volume-chain 1\n"))
 	disk := n.disk(100, "qcow2")
 	n.linux(100, "scsi0: "+disk+",size=64M")
 	n.do(Start, 100)
@@ -134,7 +134,7 @@ func TestSnapshotsAsAChain(t *testing.T) {
 
 func TestAChainOfALinkedCloneStaysOnItsBase(t *testing.T) {
 	n := newNode(t)
-	n.must(n.Write("storage.cfg", "dir: local\n\tpath "+n.images+"/a\n\tcontent images\n\tsnapshot-as-volume-chain 1\n"))
+	n.must(n.Write(t.Context(), "storage.cfg", "dir: local\n\tpath "+n.images+"/a\n\tcontent images\n\tsnapshot-as-volume-chain 1\n"))
 	n.do(Create, 100, blank("scsi0", "local:0.125,format=qcow2")...)
 	n.do(Template, 100)
 	n.do(Clone, 100, "newid", "101")
