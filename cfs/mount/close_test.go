@@ -16,8 +16,11 @@ import (
 func TestAPanicIsAReasonToEnd(t *testing.T) {
 	r := newRig(t)
 	r.write("a", "1")
+	// The bell is this process until it is executed: it has a copy of what is open
+	// here, and closing that is a save too, which would be the first to panic.
+	eventually(t, "the bell", r.m.queue.bell.IsRunning)
 	r.m.cfg.Check = func(string) Checker { panic("on purpose") }
-	inTime(t, "a save that panics", 10*time.Second, func() {
+	inTime(t, "a save that panics", 30*time.Second, func() {
 		if err := os.WriteFile(r.path("a"), []byte("2"), 0o640); !isErrno(err, syscall.EIO) {
 			t.Errorf("a save that panics: %v; want EIO", err)
 		}

@@ -194,12 +194,13 @@ func TestAWriterThatIsKilledDoesNotHang(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(100*time.Millisecond, func() { cmd.Process.Kill() })
+	eventually(t, "its save", func() bool { return r.waiting.Load() > 0 })
+	cmd.Process.Kill()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("a killed writer hangs")
 	}
 	close(r.hold)

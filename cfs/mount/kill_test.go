@@ -79,7 +79,7 @@ func killOne(t *testing.T, after time.Duration) {
 			}
 		})
 	}
-	time.Sleep(after)
+	time.Sleep(after) // the moment is the scenario
 	victim.Process.Kill()
 	inTime(t, "the end of a daemon that was killed", 30*time.Second, func() { victim.Wait() })
 	stop.Store(true)

@@ -169,8 +169,8 @@ func next(t *testing.T, lines <-chan line) line {
 	select {
 	case l := <-lines:
 		return l
-	case <-time.After(5 * time.Second):
-		t.Fatal("no event in 5 s")
+	case <-time.After(30 * time.Second):
+		t.Fatal("no event in 30 s")
 	}
 	return line{}
 }

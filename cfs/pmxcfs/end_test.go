@@ -81,7 +81,7 @@ func (n *node) endUnderLoad(e ending, after time.Duration) {
 	}
 	defer held.Close()
 	l := n.load()
-	time.Sleep(after)
+	time.Sleep(after) // the moment is the scenario
 	if err := e.bring(n); err != nil {
 		n.t.Fatal(err)
 	}
