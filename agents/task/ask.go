@@ -48,11 +48,18 @@ func (a Asking) Do(ctx context.Context, r Request) error {
 	}
 	dir := filepath.Join(a.Tree, Dir(a.Node))
 	var log follower
-	for asked, missed := time.Now(), 0; ; {
+	for asked, seen, missed := time.Now(), time.Now(), 0; ; {
 		f, err := findRequest(dir, name, log.claimed)
-		if err != nil {
+		switch away := a.away(err); {
+		case err != nil && (!away || time.Since(seen) > awayWait):
 			return fmt.Errorf("task %s: %w", r.Type, err)
+		case away: // the task goes on meanwhile
+			if err := pause(ctx); err != nil {
+				return fmt.Errorf("task %s: %w", r.Type, err)
+			}
+			continue
 		}
+		seen = time.Now()
 		if a.follow(&log, f); f.Name != "" {
 			missed = 0
 		}
@@ -62,6 +69,7 @@ func (a Asking) Do(ctx context.Context, r Request) error {
 		switch {
 		case fine(f.Status):
 			return nil
+		case f.silenced() && a.LogDir != "": // this node is back, and knows better
 		case f.Status != "":
 			return errors.New(f.Status)
 		case f.Name == "" && missed == maxMissed:
@@ -78,6 +86,27 @@ func (a Asking) Do(ctx context.Context, r Request) error {
 			// Nobody may do later what was given up.
 			return fmt.Errorf("task %s: %w", r.Type, errors.Join(ctx.Err(), giveUp(dir, name, log.claimed)))
 		}
+	}
+}
+
+// awayWait is how long the tree may be away while a task is waited for.
+const awayWait = time.Minute
+
+// away reports whether a failure is that of a tree whose daemon has ended.
+func (a Asking) away(err error) bool {
+	if err == nil {
+		return false
+	}
+	_, e := os.Stat(filepath.Join(a.Tree, Dir(a.Node)))
+	return lost(err) || e != nil
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(askPoll):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
