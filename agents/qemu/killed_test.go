@@ -80,9 +80,9 @@ func TestAgentKilledWhileItStartsAGuestLeavesItToTheNext(t *testing.T) {
 	conf := append(small, "startup: down=0", "net0: virtio=BC:24:11:00:00:01", "scsi0: "+n.image("vm-100-disk-0.raw")+",iops_rd=50", "balloon: 32")
 	n.conf(conf...)
 	for _, after := range moments(700 * time.Millisecond) {
-		n.power(Running) // the moment is the scenario
+		n.power(Running)
 		first := n.spawn()
-		time.Sleep(after)
+		time.Sleep(after) // the moment is the scenario
 		first.kill()
 		second := n.spawn()
 		n.awaitStatus("guest", "running")
@@ -92,9 +92,9 @@ func TestAgentKilledWhileItStartsAGuestLeavesItToTheNext(t *testing.T) {
 		}
 		if b := n.block("scsi0"); b.Inserted.IopsRd != 50 {
 			t.Errorf("killed after %v: scsi0 has %+v", after, b.Inserted)
-		} // the moment is the scenario
+		}
 		n.power(Stopped)
-		time.Sleep(after / 4)
+		time.Sleep(after / 4) // the moment is the scenario
 		second.kill()
 		third := n.spawn()
 		n.awaitStatus("guest", "stopped")
@@ -175,9 +175,9 @@ func TestAgentKilledWhileItPlugsLeavesItToTheNext(t *testing.T) {
 // the next one to finish.
 func (n *node) change(after time.Duration, conf []string, done func(devices map[string]bool) bool) {
 	n.Helper()
-	n.conf(conf...) // the moment is the scenario
+	n.conf(conf...)
 	first := n.spawn()
-	time.Sleep(after)
+	time.Sleep(after) // the moment is the scenario
 	first.kill()
 	second := n.spawn()
 	n.await("the change", func() bool { return done(n.devices()) })
