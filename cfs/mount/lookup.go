@@ -261,7 +261,8 @@ func (m *Mount) list(n node) ([]fuse.DirEntry, error) {
 		if e.Dir {
 			mode = fuse.S_IFDIR
 		}
-		if !hidden[e.Name] {
+		shadowed := n.entry.Inode == tree.Root && m.views.Has(e.Name)
+		if !hidden[e.Name] && !shadowed {
 			entries = append(entries, fuse.DirEntry{Name: e.Name, Mode: mode, Ino: nodeID(e.Inode)})
 		}
 	}

@@ -216,3 +216,27 @@ func TestPowerIsRefusedForWhoIsNotThere(t *testing.T) {
 	}
 	eventually(t, "power goes with the guest", func() bool { _, err := os.Stat(r.path("power/100")); return os.IsNotExist(err) })
 }
+
+// TestAVirtualNameIsListedOnce: the tree of another daemon may have entries that a
+// virtual name hides.
+func TestAVirtualNameIsListedOnce(t *testing.T) {
+	r := newRig(t)
+	r.remote(command.Write, "local", "", "hidden")
+	r.remote(command.Mkdir, ".status", "", "")
+	r.mkdirs("nodes/n1/lxc/local", "nodes/n1/lxc/.status") // elsewhere they are names like any other
+	for dir, want := range map[string]int{".": 1, "nodes/n1/lxc": 2} {
+		names, err := os.ReadDir(r.path(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, n := range names {
+			if n.Name() == "local" || n.Name() == ".status" {
+				found++
+			}
+		}
+		if found != want {
+			t.Errorf("%s: %d of the names; want %d", dir, found, want)
+		}
+	}
+}
