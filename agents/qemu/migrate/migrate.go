@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"etcpve/agents/guest"
 	"etcpve/agents/qemu"
@@ -102,21 +103,25 @@ func (j job) on(node string) place.Place {
 	return p
 }
 
-// where returns the node that has the configuration, and the configuration.
+// Looks for a configuration that has just moved.
+const (
+	maxLooks = 50
+	lookPoll = 20 * time.Millisecond
+)
+
+// where returns the node that has the configuration, and the configuration; no
+// node if none has it.
 func (j job) where(ctx context.Context) (node string, c *config.Config, err error) {
-	// A rename may come between finding and reading it.
-	for range 3 {
+	for range maxLooks {
 		at, ok, e := j.Find(ctx, j.vmid)
 		if e != nil || !ok {
 			return "", nil, e
 		}
 		c, err = j.on(at.Node).Load(ctx, j.vmid)
-		if err == nil {
-			return at.Node, c, nil
+		if err == nil || !errors.Is(err, os.ErrNotExist) {
+			return at.Node, c, err
 		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return "", nil, err
-		}
+		time.Sleep(lookPoll) // it was renamed after it was found
 	}
 	return "", nil, err
 }

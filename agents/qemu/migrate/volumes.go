@@ -2,8 +2,7 @@ package migrate
 
 import (
 	"context"
-	"errors"
-	"os"
+	"slices"
 	"strings"
 
 	config "etcpve/cfs/format/guest"
@@ -64,33 +63,14 @@ func (j job) named(ctx context.Context, volume string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	all, err := j.Configurations(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, path := range all {
-		if !at.Config.Shared() && !strings.HasPrefix(path, "nodes/"+j.Node+"/") {
-			continue
+	return j.AnyConfiguration(ctx, func(path, content string) bool {
+		switch {
+		case !at.Config.Shared() && !strings.HasPrefix(path, "nodes/"+j.Node+"/") || !strings.Contains(content, volume):
+			return false
+		case strings.Contains(path, "/lxc/"):
+			return true // a container's volumes are not told apart here
 		}
-		content, err := j.Read(ctx, path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		if !strings.Contains(string(content), volume) {
-			continue
-		}
-		if strings.Contains(path, "/lxc/") {
-			return true, nil // a container's volumes are not told apart here
-		}
-		c, _ := config.Parse(layout.QEMU, 0, string(content))
-		for _, u := range uses(c) {
-			if u.Volume.Volume == volume {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
+		c, _ := config.Parse(layout.QEMU, 0, content)
+		return slices.ContainsFunc(uses(c), func(u use) bool { return u.Volume.Volume == volume })
+	})
 }

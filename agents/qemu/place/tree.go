@@ -3,10 +3,12 @@ package place
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -116,29 +118,108 @@ func (p Place) make(ctx context.Context, path, content string) error {
 	})
 }
 
-// Configurations lists those of all guests of the cluster, relative to the tree.
+// Configurations lists those of all guests of the cluster, relative to the tree,
+// each where it is at one moment.
 func (p Place) Configurations(ctx context.Context) (all []string, err error) {
 	err = p.patiently(ctx, func() error {
-		all = nil
-		nodes, err := os.ReadDir(filepath.Join(p.Tree, "nodes"))
-		if err != nil {
-			return err
+		all, err = p.listed()
+		if errors.Is(err, os.ErrNotExist) {
+			all, err = p.scanned()
 		}
-		for _, node := range nodes {
-			for _, kind := range []layout.Kind{layout.QEMU, layout.LXC} {
-				dir := "nodes/" + node.Name() + "/" + kind.Dir()
-				entries, err := os.ReadDir(filepath.Join(p.Tree, dir))
-				if err != nil && !errors.Is(err, os.ErrNotExist) { // a node may have had no such guest yet
-					return err
-				}
-				for _, e := range entries {
-					if _, ok := layout.GuestOf(dir + "/" + e.Name()); ok {
-						all = append(all, dir+"/"+e.Name())
-					}
+		return errors.Join(err, p.present()) // while all of it was read
+	})
+	return all, err
+}
+
+// listed reads the list of guests that the file system keeps, which is of one
+// moment as a whole.
+func (p Place) listed() (all []string, err error) {
+	text, err := os.ReadFile(filepath.Join(p.Tree, ".vmlist"))
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		IDs map[string]struct {
+			Node string      `json:"node"`
+			Type layout.Kind `json:"type"`
+		} `json:"ids"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf(".vmlist: %w", err)
+	}
+	for id, g := range list.IDs {
+		if vmid, ok := layout.ParseVMID(id); ok {
+			all = append(all, layout.Guest{VMID: vmid, Node: g.Node, Kind: g.Type}.Path())
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// scanned looks into the directories of all nodes, for a tree that is a plain
+// directory. A guest that moves meanwhile may be seen nowhere: so it looks until
+// it sees the same twice.
+func (p Place) scanned() ([]string, error) {
+	last, err := p.scan()
+	for err == nil {
+		var all []string
+		if all, err = p.scan(); err == nil && slices.Equal(all, last) {
+			return all, nil
+		}
+		last = all
+	}
+	return nil, err
+}
+
+func (p Place) scan() (all []string, err error) {
+	nodes, err := os.ReadDir(filepath.Join(p.Tree, "nodes"))
+	if err != nil {
+		return nil, err
+	}
+	for _, node := range nodes {
+		for _, kind := range []layout.Kind{layout.QEMU, layout.LXC} {
+			dir := "nodes/" + node.Name() + "/" + kind.Dir()
+			entries, err := os.ReadDir(filepath.Join(p.Tree, dir))
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // a node may have had no such guest yet
+				return nil, err
+			}
+			for _, e := range entries {
+				if _, ok := layout.GuestOf(dir + "/" + e.Name()); ok {
+					all = append(all, dir+"/"+e.Name())
 				}
 			}
 		}
-		return p.present() // while all of it was read
-	})
-	return all, err
+	}
+	return all, nil
+}
+
+// maxLooks is how often all configurations are looked at because one has gone
+// from where it was.
+const maxLooks = 20
+
+// AnyConfiguration reports whether a configuration of the cluster is as wanted.
+// One that moves to another node meanwhile is not missed.
+func (p Place) AnyConfiguration(ctx context.Context, wanted func(path, content string) bool) (bool, error) {
+	for range maxLooks {
+		all, err := p.Configurations(ctx)
+		if err != nil {
+			return false, err
+		}
+		moved := false
+		for _, path := range all {
+			content, err := p.Read(ctx, path)
+			switch {
+			case errors.Is(err, os.ErrNotExist):
+				moved = true // or was removed
+			case err != nil:
+				return false, err
+			case wanted(path, string(content)):
+				return true, nil
+			}
+		}
+		if !moved {
+			return false, nil
+		}
+	}
+	return false, fmt.Errorf("guests move faster than they can be looked at")
 }

@@ -145,20 +145,7 @@ func (j Job) Discard(ctx context.Context) (failures error) {
 
 // Named reports whether the configuration of a guest of the cluster names a volume.
 func (j Job) Named(ctx context.Context, volume string) (bool, error) {
-	files, err := j.Configurations(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, file := range files {
-		content, err := j.Read(ctx, file)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // removed meanwhile
-		}
-		if err != nil || mentions(file, string(content), volume) {
-			return err == nil, err
-		}
-	}
-	return false, nil
+	return j.AnyConfiguration(ctx, func(path, content string) bool { return mentions(path, content, volume) })
 }
 
 // FreeOwn removes a volume that belongs to the VM and is there.
