@@ -14,7 +14,7 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 ASROOT  := $(if $(SUDO),-exec "sudo -E")
 FUZZTIME ?= 10m
 
-TOOLS   := qm pvesm ha-manager pve-ha-simulator pve-firewall
+TOOLS   := qm qmrestore pvesm ha-manager pve-ha-simulator pve-firewall
 
 .PHONY: run build test check golden bench lab man install fuzz clean
 

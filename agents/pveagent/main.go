@@ -36,9 +36,12 @@ var tools = map[string]func(place) *cli.Tool{
 	"pvesm": func(p place) *cli.Tool {
 		return pvesm.New(pvesm.Place{Catalog: p.catalog()})
 	},
-	"qm": func(p place) *cli.Tool {
-		return qm.New(qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), TaskLogs: p.taskLogs()})
-	},
+	"qm":        func(p place) *cli.Tool { return qm.New(p.qm()) },
+	"qmrestore": func(p place) *cli.Tool { return qm.NewRestore(p.qm()) },
+}
+
+func (p place) qm() qm.Place {
+	return qm.Place{Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), TaskLogs: p.taskLogs()}
 }
 
 // run answers under a name and returns the exit code.

@@ -25,6 +25,7 @@ const (
 	Suspend, Resume                      = "qmsuspend", "qmresume"
 	Snapshot, DelSnapshot, Rollback      = "qmsnapshot", "qmdelsnapshot", "qmrollback"
 	Create, Destroy, Clone, Template     = "qmcreate", "qmdestroy", "qmclone", "qmtemplate"
+	Restore                              = "qmrestore"
 	Configure, Resize, Move              = "qmconfig", "resize", "qmmove"
 	ImportDisk, Rescan                   = "imgcopy", "qmrescan"
 )
@@ -73,7 +74,7 @@ func (v Verbs) Handlers() map[string]task.Handler {
 		Reboot: run(power.Work.Reboot), Reset: run(power.Work.Reset),
 		Suspend: run(power.Work.Suspend), Resume: run(power.Work.Resume),
 		Snapshot: keep(snapshots.snapshot), DelSnapshot: keep(snapshots.delSnapshot), Rollback: keep(snapshots.rollback),
-		Create: shape(provision.Work.Create), Destroy: shape(provision.Work.Destroy),
+		Create: shape(provision.Work.Create), Restore: shape(provision.Work.Restore), Destroy: shape(provision.Work.Destroy),
 		Clone: shape(provision.Work.Clone), Template: shape(provision.Work.Template),
 		Configure: shape(provision.Work.Configure),
 		Resize:    disk(disks.Work.Resize), Move: disk(disks.Work.Move),
@@ -87,7 +88,7 @@ func (v Verbs) Repairs() map[string]task.Handler {
 	return v.handlers(map[string]verb{
 		Suspend:  run(power.Work.RepairSuspend),
 		Snapshot: keep(snapshots.repair), DelSnapshot: keep(snapshots.repair), Rollback: keep(snapshots.repair),
-		Create: shape(provision.Work.RepairCreate), Destroy: shape(provision.Work.RepairDestroy),
+		Create: shape(provision.Work.RepairCreate), Restore: shape(provision.Work.RepairRestore), Destroy: shape(provision.Work.RepairDestroy),
 		Clone: shape(provision.Work.RepairClone), Template: shape(provision.Work.RepairTemplate),
 		Configure: shape(provision.Work.RepairConfigure), Resize: disk(disks.Work.RepairResize), ImportDisk: disk(disks.Work.RepairMade), Move: disk(disks.Work.RepairMove),
 	})

@@ -201,6 +201,9 @@ func (p Place) set(ctx context.Context, c *cli.Call) error {
 	if len(c.Given) == 0 {
 		return errors.New("no options specified")
 	}
+	if err := cloudInitPassword(c); err != nil {
+		return err
+	}
 	if digest := c.Value("digest"); digest != "" && digest != v.Digest {
 		return wording("detected modified configuration - file changed by other user? Try again.")
 	}
@@ -260,10 +263,24 @@ func assign(c *cli.Call, config *guest.Config) {
 
 func (p Place) create(ctx context.Context, c *cli.Call) error {
 	vmid := vmidOf(c)
+	if err := cloudInitPassword(c); err != nil {
+		return err
+	}
+	if c.Has("archive") {
+		return p.restore(ctx, c)
+	}
 	if g, ok := p.find(vmid); ok {
 		return fmt.Errorf("unable to create VM %d - VM %d already exists on node '%s'", vmid, vmid, g.Node)
 	}
 	return p.do(ctx, c, verbs.Create, vmid, parameters(c))
+}
+
+// cloudInitPassword asks for a password that is to be set and was not given.
+func cloudInitPassword(c *cli.Call) (err error) {
+	if c.Has("cipassword") && c.Value("cipassword") == "" {
+		c.Values["cipassword"], err = askPassword(c)
+	}
+	return err
 }
 
 // find looks for a guest on all nodes.

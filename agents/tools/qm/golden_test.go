@@ -10,3 +10,5 @@ import (
 func TestGoldenCommands(t *testing.T) {
 	clitest.Check(t, New(Place{}), nil)
 }
+
+func TestGoldenRestore(t *testing.T) { clitest.Check(t, NewRestore(Place{}), map[string]string{}) }

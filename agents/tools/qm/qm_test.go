@@ -19,6 +19,7 @@ import (
 	"etcpve/agents/qemu/verbs"
 	"etcpve/agents/storage"
 	"etcpve/agents/task"
+	"etcpve/agents/tools/cli"
 	"etcpve/plugins/storage/dir"
 )
 
@@ -188,28 +189,27 @@ func TestCreateUnlockDestroy(t *testing.T) {
 }
 
 func TestGeneratedTextsAreCurrent(t *testing.T) {
-	tool := New(Place{})
 	const begin, end = ".\\\" begin commands\n", ".\\\" end commands\n"
-	page, err := os.ReadFile("../../../man/qm.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, ok := strings.Cut(string(page), begin)
-	_, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("man/qm.1 has no place for the commands")
-	}
-	for path, want := range map[string]string{
-		"../../../man/qm.1":              head + begin + tool.Mdoc() + end + tail,
-		"../../../contrib/completion/qm": tool.Bash(),
-	} {
-		if *update {
-			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-				t.Fatal(err)
-			}
+	for _, tool := range []*cli.Tool{New(Place{}), NewRestore(Place{})} {
+		page, completion := "../../../man/"+tool.Name+".1", "../../../contrib/completion/"+tool.Name
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got, err := os.ReadFile(path); string(got) != want || err != nil {
-			t.Errorf("%s differs from the table of commands (%v); go test -update writes it", path, err)
+		head, rest, ok := strings.Cut(string(text), begin)
+		_, tail, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Fatal(page + " has no place for the commands")
+		}
+		for path, want := range map[string]string{page: head + begin + tool.Mdoc() + end + tail, completion: tool.Bash()} {
+			if *update {
+				if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := os.ReadFile(path); string(got) != want || err != nil {
+				t.Errorf("%s differs from the table of commands (%v); go test -update writes it", path, err)
+			}
 		}
 	}
 }

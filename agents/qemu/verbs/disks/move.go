@@ -77,7 +77,7 @@ func (j Work) moveTo(ctx context.Context, v config.Volume, source storage.Blockd
 			return err
 		}
 	} else {
-		limit := j.Limit()
+		limit := j.Limit(ctx, "move", from, made)
 		if err := j.Catalog.Convert(ctx, source, made, limit); err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (j Work) mirror(ctx context.Context, key, made string) error {
 		return err
 	}
 	name := j.JobName(node)
-	limit := j.Limit()
+	limit := j.Limit(ctx, "move", o["file"], made)
 	err = j.QMP(ctx, j.VMID, func(m *monitor.Monitor) error {
 		if err := j.OpenNode(ctx, m, name, made); err != nil {
 			return err

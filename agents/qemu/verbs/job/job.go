@@ -52,12 +52,6 @@ func (j Job) Seconds(name string, otherwise time.Duration) time.Duration {
 // List reads a parameter that is a list.
 func (j Job) List(name string) []string { return schema.SplitList(j.Text(name)) }
 
-// Limit is the bandwidth limit in KiB/s; 0, which is none, if it is not given.
-func (j Job) Limit() int64 {
-	limit, _ := strconv.ParseInt(j.Text("bwlimit"), 10, 64)
-	return limit
-}
-
 // Unlocked reads the configuration of a VM that is not locked, or whose lock is to
 // be ignored.
 func (j Job) Unlocked(ctx context.Context) (*config.Config, error) {

@@ -182,7 +182,7 @@ func (j Job) copy(ctx context.Context, source storage.Blockdev, storageID string
 	if err != nil {
 		return "", err
 	}
-	limit := j.Limit()
+	limit := j.Limit(ctx, "clone", storageID)
 	return made, j.Catalog.Convert(ctx, source, made, limit)
 }
 

@@ -256,7 +256,7 @@ func (k *cloning) disk(ctx context.Context, v *config.Volume) (*blockjob.Backup,
 	w := job.Wish{Volume: *v}
 	w.Put(made, bytes)
 	*v = w.Volume
-	limit := k.Limit()
+	limit := k.Limit(ctx, "clone", from, made)
 	if key, open, err := k.OpenDrive(k.VMID, from); err != nil || open && k.runs {
 		return &blockjob.Backup{Node: cmdline.NodeName(key), From: from, To: made, Limit: limit}, err
 	}
