@@ -14,6 +14,7 @@ import (
 	"etcpve/agents/qemu/agentchannel"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/tools/cli"
+	"etcpve/agents/tools/qm/console"
 	"etcpve/cfs/format/schema"
 )
 
@@ -206,14 +207,14 @@ func askPassword(c *cli.Call) (string, error) {
 		return "", errors.New("no password given")
 	}
 	f, ok := c.In.(*os.File)
-	if !ok || !isTerminal(f) {
-		return readLine(c.In)
+	if !ok || !console.IsTerminal(f) {
+		return console.ReadLine(c.In)
 	}
-	defer hideInput(f)()
+	defer console.HideInput(f)()
 	var words [2]string
 	for i, question := range []string{"Enter new password: ", "Retype new password: "} {
 		fmt.Fprint(c.Err, question)
-		word, err := readLine(f)
+		word, err := console.ReadLine(f)
 		if fmt.Fprintln(c.Err); err != nil {
 			return "", err
 		}

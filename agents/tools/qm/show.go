@@ -107,7 +107,7 @@ func (p Place) status(ctx context.Context, c *cli.Call) error {
 		fmt.Fprintf(c.Out, "status: %s\n", o.plain())
 		return nil
 	}
-	p.figures(ctx, v, o).print(c.Out, "")
+	p.figures(ctx, v, o).Print(c.Out, "")
 	return nil
 }
 
