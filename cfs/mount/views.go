@@ -22,7 +22,7 @@ func (m *Mount) newViews() *virtual.Root {
 	for _, l := range layout.Links(m.cfg.Node) {
 		v.Show(l.Name, virtual.Link(l.Target))
 	}
-	v.Hide(virtual.StatusName, virtual.Documents{Node: m.cfg.Node, Tree: m.cfg.Tree, Store: m.cfg.Status})
+	v.Hide(virtual.StatusName, virtual.Documents{Node: m.cfg.Node, Tree: m.cfg.Tree, Store: m.cfg.Status, History: m.cfg.History})
 	v.Hide(virtual.RejectedName, file(m.rejected.Render))
 	v.Hide(virtual.EventsName, file(func(uint32) []byte { return nil }))
 	if m.cfg.History != nil {

@@ -14,9 +14,10 @@ import (
 
 // Documents is .status: what agents say of the file at the same path.
 type Documents struct {
-	Node  string
-	Tree  *tree.Tree
-	Store *status.Store
+	Node    string
+	Tree    *tree.Tree
+	Store   *status.Store
+	History History // tells versions; nil for none
 }
 
 // Stat finds the document at path, or the directory of the tree.
@@ -98,9 +99,9 @@ func (d Documents) Remove(path string) error {
 	return err
 }
 
-// withVersion says in a document which version of the file it is about. An
-// agent knows the content it has read by its digest only; the version is filled
-// in when that is still the present content.
+// withVersion says in a document which version of the file it is about, by its
+// name in .history. An agent knows the content it has read by its digest only; the
+// version is filled in when that is still the present content.
 func (d Documents) withVersion(path string, document []byte) []byte {
 	digest, ok := field(document, "digest")
 	if !ok {
@@ -110,7 +111,11 @@ func (d Documents) withVersion(path string, document []byte) []byte {
 	if !ok || e.Dir {
 		return document
 	}
-	if sum := sha1.Sum(e.Data); hex.EncodeToString(sum[:]) != strings.ToLower(digest) {
+	if sum := sha1.Sum(e.Data); hex.EncodeToString(sum[:]) != strings.ToLower(digest) || d.History == nil {
+		return document
+	}
+	kept, err := d.History.Versions(path)
+	if err != nil || len(kept) == 0 || kept[len(kept)-1].Removed {
 		return document
 	}
 	var b bytes.Buffer
@@ -123,7 +128,7 @@ func (d Documents) withVersion(path string, document []byte) []byte {
 			if line[len(line)-1] != '\n' {
 				b.WriteByte('\n')
 			}
-			fmt.Fprintf(&b, "version: %d\n", e.Version)
+			fmt.Fprintf(&b, "version: %d\n", kept[len(kept)-1].Index)
 		}
 	}
 	return b.Bytes()
