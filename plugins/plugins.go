@@ -14,6 +14,7 @@ import (
 	"etcpve/plugins/storage/mount"
 	"etcpve/plugins/storage/pbs"
 	"etcpve/plugins/storage/rbd"
+	"etcpve/plugins/storage/zfs"
 	"etcpve/plugins/storage/zfspool"
 )
 
@@ -33,6 +34,7 @@ func Storage(run storage.Runner, tree string) map[string]storage.Plugin {
 		"nfs":         mount.NFS(run),
 		"pbs":         pbs.New(run, tree),
 		"rbd":         rbd.New(run, tree),
+		"zfs":         zfs.New(run, tree, zfs.Active),
 		"zfspool":     zfspool.New(run),
 	}
 }

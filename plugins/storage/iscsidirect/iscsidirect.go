@@ -12,7 +12,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"etcpve/agents/host"
@@ -46,7 +45,7 @@ func (p Plugin) Path(c *storage.Config, v storage.Volume, snapshot string) (stri
 	if err := p.NoSnapshot(snapshot); err != nil {
 		return "", err
 	}
-	return "iscsi://" + target.Portal(c) + "/" + c.Value("target") + "/" + v.File, nil
+	return target.Address(c, v.File), nil
 }
 
 // Blockdev returns how QEMU opens a LUN.
@@ -54,11 +53,10 @@ func (p Plugin) Blockdev(c *storage.Config, v storage.Volume, snapshot string) (
 	if _, err := p.Path(c, v, snapshot); err != nil {
 		return nil, err
 	}
-	lun, err := strconv.Atoi(v.File)
+	node, err := target.Node(c, v.File)
 	if err != nil {
 		return nil, err
 	}
-	node := map[string]any{"driver": "iscsi", "transport": "tcp", "portal": target.Portal(c), "target": c.Value("target"), "lun": lun}
 	if name := p.initiatorName(); name != "" {
 		node["initiator-name"] = name
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +31,26 @@ func Portal(c *storage.Config) string {
 		return portal
 	}
 	return net.JoinHostPort(strings.Trim(portal, "[]"), port)
+}
+
+// Host returns the host of a storage's portal.
+func Host(c *storage.Config) string {
+	host, _, err := net.SplitHostPort(Portal(c))
+	if err != nil {
+		return c.Value("portal")
+	}
+	return host
+}
+
+// Address returns the address of a LUN, as QEMU and libiscsi write it.
+func Address(c *storage.Config, lun string) string {
+	return "iscsi://" + Portal(c) + "/" + c.Value("target") + "/" + lun
+}
+
+// Node returns how QEMU opens a LUN by itself.
+func Node(c *storage.Config, lun string) (map[string]any, error) {
+	number, err := strconv.Atoi(lun)
+	return map[string]any{"driver": "iscsi", "transport": "tcp", "portal": Portal(c), "target": c.Value("target"), "lun": number}, err
 }
 
 // Online reports whether one of several portals takes connections.

@@ -11,6 +11,7 @@ import (
 	"etcpve/agents/storage/storagetest"
 	"etcpve/fixtures/golden"
 	"etcpve/plugins/storage/zfspool"
+	"etcpve/plugins/storage/zfspool/zfspooltest"
 )
 
 type setup struct {
@@ -27,23 +28,24 @@ type setup struct {
 }
 
 // machine makes the volumes of the setup: bases first, then what stands on them.
-func (s setup) machine() *machine {
-	m := newMachine(s.Storage.Pool)
+func (s setup) machine() *zfspooltest.Machine {
+	m := zfspooltest.New(s.Storage.Pool)
+	m.Mountpoint = s.Storage.Mountpoint
 	name := func(volume string) string { return s.Storage.Pool + "/" + s.Volumes[volume].Filename }
 	for volume, v := range s.Volumes {
-		d := &dataset{volume: v.Kind == "zvol"}
-		if d.volume {
-			d.volsize = s.Size
+		d := &zfspooltest.Dataset{Volume: v.Kind == "zvol"}
+		if d.Volume {
+			d.Volsize = s.Size
 		} else {
-			d.refquota = s.Size
+			d.Refquota = s.Size
 		}
 		if v.Base != "" {
-			d.origin = name(v.Base) + "@" + s.BaseSnapshot
+			d.Origin = name(v.Base) + "@" + s.BaseSnapshot
 		}
-		m.sets[name(volume)] = d
+		m.Sets[name(volume)] = d
 		if v.IsBase {
 			copied := *d
-			m.sets[name(volume)+"@"+s.BaseSnapshot] = &copied
+			m.Sets[name(volume)+"@"+s.BaseSnapshot] = &copied
 		}
 	}
 	return m

@@ -8,6 +8,7 @@ import (
 	"etcpve/agents/storage"
 	"etcpve/agents/storage/storagetest"
 	"etcpve/plugins/storage/zfspool"
+	"etcpve/plugins/storage/zfspool/zfspooltest"
 )
 
 func config(settings ...string) *storage.Config {
@@ -21,8 +22,7 @@ func config(settings ...string) *storage.Config {
 func TestConforms(t *testing.T) {
 	for _, format := range []string{"raw", "subvol"} {
 		t.Run(format, func(t *testing.T) {
-			m := newMachine("tank/vms")
-			m.sets["tank"] = &dataset{}
+			m := zfspooltest.New("tank/vms")
 			storagetest.Run(t, storagetest.Subject{Plugin: zfspool.New(m), Config: config(), Format: format, Limit: true,
 				Write: m.Write, Read: m.Read, How: "simulated commands"})
 		})
@@ -112,8 +112,7 @@ func TestStepsOfAGuestsVolumes(t *testing.T) {
 {"call": "no such name", "volid": "tank:disk-1", "must_fail": true}]`), &steps); err != nil {
 		t.Fatal(err)
 	}
-	m := newMachine("tank/vms")
-	m.sets["tank"] = &dataset{}
+	m := zfspooltest.New("tank/vms")
 	play := storagetest.Play{Plugin: zfspool.New(m), Machine: m, Config: config(), Dataset: func(file string) string { return "tank/vms/" + file }}
 	for _, step := range steps {
 		play.Do(t, step)

@@ -1,4 +1,9 @@
-package zfspool_test
+// Package zfspooltest stands in for a machine with a ZFS pool, for the tests of
+// the types of storage that use one.
+//
+// It owns what the commands of ZFS do as far as they are used, and refuses what
+// it does not know. It never runs a command.
+package zfspooltest
 
 import (
 	"context"
@@ -15,40 +20,47 @@ import (
 	"etcpve/agents/host"
 )
 
-// A machine stands in for a node with a pool. It does what the commands of ZFS
-// do, as far as they are used, and refuses what it does not know.
-type machine struct {
-	mu   sync.Mutex // guards sets
-	sets map[string]*dataset
+// A Machine has a pool.
+type Machine struct {
+	Sets       map[string]*Dataset // by name
+	Mountpoint string              // of the pool, "/" and its name if empty
+
+	mu   sync.Mutex // guards Sets while commands run
 	pool string
 	txg  int
 }
 
-// A dataset is a volume, a file system or, with "@" in its name, a snapshot.
-type dataset struct {
-	volume            bool
-	volsize, refquota int64
-	origin            string
-	content           byte
-	txg               int
-	mounted           bool
+// A Dataset is a volume, a file system or, with "@" in its name, a snapshot.
+type Dataset struct {
+	Volume            bool
+	Volsize, Refquota int64
+	Origin            string
+	Content           byte
+
+	txg     int
+	mounted bool
 }
 
-func newMachine(pool string) *machine {
-	return &machine{pool: pool, sets: map[string]*dataset{pool: {mounted: true}, pool + "/data": {}}}
+// New returns a machine with a pool, or a data set that takes its place.
+func New(pool string) *Machine {
+	m := &Machine{pool: pool, Sets: map[string]*Dataset{pool: {mounted: true}, pool + "/data": {}}}
+	if root, _, below := strings.Cut(pool, "/"); below {
+		m.Sets[root] = &Dataset{}
+	}
+	return m
 }
 
-func (m *machine) Run(_ context.Context, c host.Command) ([]byte, error) {
+func (m *Machine) Run(_ context.Context, c host.Command) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch c.Argv[0] {
 	case "udevadm":
-		if _, ok := m.sets[strings.TrimPrefix(c.Argv[3], "/dev/zvol/")]; !ok {
+		if _, ok := m.Sets[strings.TrimPrefix(c.Argv[3], "/dev/zvol/")]; !ok {
 			return nil, fmt.Errorf("no device %s", c.Argv[3])
 		}
 		return nil, nil
 	case "zpool":
-		if name := c.Argv[len(c.Argv)-1]; c.Argv[1] != "list" || m.sets[name] == nil {
+		if name := c.Argv[len(c.Argv)-1]; c.Argv[1] != "list" || m.Sets[name] == nil {
 			return nil, fmt.Errorf("cannot open '%s': no such pool", name)
 		}
 		return []byte(m.pool + "\n"), nil
@@ -78,20 +90,20 @@ func (m *machine) Run(_ context.Context, c host.Command) ([]byte, error) {
 	return []byte(out), err
 }
 
-func (m *machine) find(name string) (*dataset, error) {
-	if d := m.sets[name]; d != nil {
+func (m *Machine) find(name string) (*Dataset, error) {
+	if d := m.Sets[name]; d != nil {
 		return d, nil
 	}
 	return nil, fmt.Errorf("cannot open '%s': dataset does not exist", name)
 }
 
-func (m *machine) add(name string, d *dataset) (string, error) {
-	if m.sets[name] != nil {
+func (m *Machine) add(name string, d *Dataset) (string, error) {
+	if m.Sets[name] != nil {
 		return "", fmt.Errorf("cannot create '%s': dataset already exists", name)
 	}
 	m.txg++
 	d.txg = m.txg
-	m.sets[name] = d
+	m.Sets[name] = d
 	return "", nil
 }
 
@@ -107,46 +119,46 @@ func bytesOf(text string) int64 {
 	return n << 10
 }
 
-func (m *machine) get(options map[string]string, rest []string) (string, error) {
+func (m *Machine) get(options map[string]string, rest []string) (string, error) {
 	d, err := m.find(rest[1])
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	for _, property := range strings.Split(rest[0], ",") {
-		fmt.Fprintln(&b, map[string]string{"available": "1000000000", "used": "5000", "volsize": fmt.Sprint(d.volsize),
-			"refquota": fmt.Sprint(d.refquota), "mounted": map[bool]string{true: "yes", false: "no"}[d.mounted]}[property])
+		fmt.Fprintln(&b, map[string]string{"available": "1000000000", "used": "5000", "volsize": fmt.Sprint(d.Volsize),
+			"refquota": fmt.Sprint(d.Refquota), "mounted": map[bool]string{true: "yes", false: "no"}[d.mounted]}[property])
 	}
 	return b.String(), nil
 }
 
-func (m *machine) set(_ map[string]string, rest []string) (string, error) {
+func (m *Machine) set(_ map[string]string, rest []string) (string, error) {
 	d, err := m.find(rest[1])
 	if err != nil {
 		return "", err
 	}
 	switch property, value, _ := strings.Cut(rest[0], "="); property {
 	case "volsize":
-		d.volsize = bytesOf(value)
+		d.Volsize = bytesOf(value)
 	case "refquota":
-		d.refquota = bytesOf(value)
+		d.Refquota = bytesOf(value)
 	}
 	return "", nil
 }
 
 // snapshotsOf returns the snapshots of a data set, oldest first.
-func (m *machine) snapshotsOf(name string) []string {
+func (m *Machine) snapshotsOf(name string) []string {
 	var all []string
-	for other := range maps.Keys(m.sets) {
+	for other := range maps.Keys(m.Sets) {
 		if strings.HasPrefix(other, name+"@") {
 			all = append(all, other)
 		}
 	}
-	slices.SortFunc(all, func(a, b string) int { return m.sets[a].txg - m.sets[b].txg })
+	slices.SortFunc(all, func(a, b string) int { return m.Sets[a].txg - m.Sets[b].txg })
 	return all
 }
 
-func (m *machine) list(options map[string]string, rest []string) (string, error) {
+func (m *Machine) list(options map[string]string, rest []string) (string, error) {
 	if _, err := m.find(rest[0]); err != nil {
 		return "", err
 	}
@@ -157,65 +169,65 @@ func (m *machine) list(options map[string]string, rest []string) (string, error)
 		}
 		return b.String(), nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.sets)) {
-		d := m.sets[name]
+	for _, name := range slices.Sorted(maps.Keys(m.Sets)) {
+		d := m.Sets[name]
 		if strings.Contains(name, "@") || !strings.HasPrefix(name, rest[0]) {
 			continue
 		}
 		volsize, origin := "-", "-"
-		if d.volume {
-			volsize = fmt.Sprint(d.volsize)
+		if d.Volume {
+			volsize = fmt.Sprint(d.Volsize)
 		}
-		if d.origin != "" {
-			origin = d.origin
+		if d.Origin != "" {
+			origin = d.Origin
 		}
-		fmt.Fprintf(&b, "%s\t%s\t%d\t4096\t%s\t1700000000\n", name, volsize, d.refquota, origin)
+		fmt.Fprintf(&b, "%s\t%s\t%d\t4096\t%s\t1700000000\n", name, volsize, d.Refquota, origin)
 	}
 	return b.String(), nil
 }
 
-func (m *machine) create(options map[string]string, rest []string) (string, error) {
-	d := &dataset{}
+func (m *Machine) create(options map[string]string, rest []string) (string, error) {
+	d := &Dataset{}
 	for key, value := range options {
 		switch {
 		case strings.HasPrefix(key, "-V"):
-			d.volume, d.volsize = true, bytesOf(value)
+			d.Volume, d.Volsize = true, bytesOf(value)
 		case key == "-orefquota":
-			d.refquota = bytesOf(value)
+			d.Refquota = bytesOf(value)
 		}
 	}
-	d.mounted = !d.volume
+	d.mounted = !d.Volume
 	return m.add(rest[0], d)
 }
 
-func (m *machine) destroy(_ map[string]string, rest []string) (string, error) {
+func (m *Machine) destroy(_ map[string]string, rest []string) (string, error) {
 	if _, err := m.find(rest[0]); err != nil {
 		return "", err
 	}
 	doomed := append(m.snapshotsOf(rest[0]), rest[0])
-	for name, d := range m.sets {
-		if slices.Contains(doomed, d.origin) {
+	for name, d := range m.Sets {
+		if slices.Contains(doomed, d.Origin) {
 			return "", fmt.Errorf("cannot destroy '%s': filesystem has dependent clones %s", rest[0], name)
 		}
 	}
 	for _, name := range doomed {
-		delete(m.sets, name)
+		delete(m.Sets, name)
 	}
 	return "", nil
 }
 
-func (m *machine) snapshot(_ map[string]string, rest []string) (string, error) {
+func (m *Machine) snapshot(_ map[string]string, rest []string) (string, error) {
 	of, _, _ := strings.Cut(rest[0], "@")
 	d, err := m.find(of)
 	if err != nil {
 		return "", err
 	}
 	copied := *d
-	copied.origin = ""
+	copied.Origin = ""
 	return m.add(rest[0], &copied)
 }
 
-func (m *machine) rollback(_ map[string]string, rest []string) (string, error) {
+func (m *Machine) rollback(_ map[string]string, rest []string) (string, error) {
 	s, err := m.find(rest[0])
 	if err != nil {
 		return "", err
@@ -224,42 +236,42 @@ func (m *machine) rollback(_ map[string]string, rest []string) (string, error) {
 	if all := m.snapshotsOf(of); all[len(all)-1] != rest[0] {
 		return "", fmt.Errorf("cannot rollback to '%s': more recent snapshots or bookmarks exist", rest[0])
 	}
-	m.sets[of].content, m.sets[of].volsize = s.content, s.volsize
+	m.Sets[of].Content, m.Sets[of].Volsize = s.Content, s.Volsize
 	return "", nil
 }
 
-func (m *machine) rename(_ map[string]string, rest []string) (string, error) {
+func (m *Machine) rename(_ map[string]string, rest []string) (string, error) {
 	d, err := m.find(rest[0])
-	if err != nil || m.sets[rest[1]] != nil {
+	if err != nil || m.Sets[rest[1]] != nil {
 		return "", fmt.Errorf("cannot rename %q: %w", rest, err)
 	}
 	for _, name := range m.snapshotsOf(rest[0]) {
-		m.sets[rest[1]+strings.TrimPrefix(name, rest[0])] = m.sets[name]
-		delete(m.sets, name)
+		m.Sets[rest[1]+strings.TrimPrefix(name, rest[0])] = m.Sets[name]
+		delete(m.Sets, name)
 	}
-	delete(m.sets, rest[0])
-	m.sets[rest[1]] = d
+	delete(m.Sets, rest[0])
+	m.Sets[rest[1]] = d
 	return "", nil
 }
 
-func (m *machine) clone(options map[string]string, rest []string) (string, error) {
+func (m *Machine) clone(options map[string]string, rest []string) (string, error) {
 	s, err := m.find(rest[0])
 	if err != nil {
 		return "", err
 	}
-	return m.add(rest[1], &dataset{volume: s.volume, volsize: s.volsize, content: s.content, origin: rest[0],
-		refquota: bytesOf(options["-orefquota"]), mounted: !s.volume})
+	return m.add(rest[1], &Dataset{Volume: s.Volume, Volsize: s.Volsize, Content: s.Content, Origin: rest[0],
+		Refquota: bytesOf(options["-orefquota"]), mounted: !s.Volume})
 }
 
-func (m *machine) mount(_ map[string]string, rest []string) (string, error) { return "", nil }
+func (m *Machine) mount(_ map[string]string, rest []string) (string, error) { return "", nil }
 
 // stream does "zfs send" and "zfs recv", with one byte as the content.
-func (m *machine) stream(c host.Command, rest []string) error {
+func (m *Machine) stream(c host.Command, rest []string) error {
 	switch c.Argv[1] {
 	case "send":
 		d, err := m.find(rest[len(rest)-1])
 		if err == nil {
-			_, err = c.Output.Write([]byte{d.content})
+			_, err = c.Output.Write([]byte{d.Content})
 		}
 		return err
 	case "recv":
@@ -267,7 +279,7 @@ func (m *machine) stream(c host.Command, rest []string) error {
 		if err != nil || len(text) != 1 {
 			return fmt.Errorf("cannot receive: %q, %w", text, err)
 		}
-		d := &dataset{volume: path.Base(rest[0])[0] != 's', content: text[0]}
+		d := &Dataset{Volume: path.Base(rest[0])[0] != 's', Content: text[0]}
 		if _, err := m.add(rest[0], d); err != nil {
 			return err
 		}
@@ -279,20 +291,20 @@ func (m *machine) stream(c host.Command, rest []string) error {
 
 // dd copies the one byte that the content of a volume is here, as often as the
 // volume is long.
-func (m *machine) dd(c host.Command) error {
+func (m *Machine) dd(c host.Command) error {
 	for _, word := range c.Argv[1:] {
 		key, name, _ := strings.Cut(word, "=")
-		d := m.sets[strings.TrimPrefix(name, "/dev/zvol/")]
+		d := m.Sets[strings.TrimPrefix(name, "/dev/zvol/")]
 		switch {
 		case key == "if" && d != nil:
-			_, err := io.Copy(c.Output, io.LimitReader(endless(d.content), d.volsize))
+			_, err := io.Copy(c.Output, io.LimitReader(endless(d.Content), d.Volsize))
 			return err
 		case key == "of" && d != nil:
 			text, err := io.ReadAll(c.Input)
-			if err == nil && int64(len(text)) != d.volsize {
-				err = fmt.Errorf("%d bytes for a volume of %d", len(text), d.volsize)
+			if err == nil && int64(len(text)) != d.Volsize {
+				err = fmt.Errorf("%d bytes for a volume of %d", len(text), d.Volsize)
 			}
-			d.content = text[0]
+			d.Content = text[0]
 			return err
 		}
 	}
@@ -309,14 +321,14 @@ func (e endless) Read(p []byte) (int, error) {
 }
 
 // at returns the data set behind a path.
-func (m *machine) at(t *testing.T, path string) *dataset {
+func (m *Machine) at(t *testing.T, path string) *Dataset {
 	t.Helper()
-	for _, prefix := range []string{"/dev/zvol/", "/", "/regressiontest_mnt/"} {
+	for _, prefix := range []string{"/dev/zvol/", "/", m.Mountpoint + "/"} {
 		if rest, ok := strings.CutPrefix(path, prefix); ok {
-			if d := m.sets[rest]; d != nil {
+			if d := m.Sets[rest]; d != nil {
 				return d
 			}
-			if d := m.sets[m.pool+"/"+rest]; d != nil {
+			if d := m.Sets[m.pool+"/"+rest]; d != nil {
 				return d
 			}
 		}
@@ -327,16 +339,16 @@ func (m *machine) at(t *testing.T, path string) *dataset {
 
 // The machine as storagetest asks it.
 
-func (m *machine) Has(name string) bool { return m.sets[name] != nil }
+func (m *Machine) Has(name string) bool { return m.Sets[name] != nil }
 
-func (m *machine) Snapshot(name string) error {
+func (m *Machine) Snapshot(name string) error {
 	_, err := m.snapshot(nil, []string{name})
 	return err
 }
 
-func (m *machine) Property(name, property string) string {
-	d := m.sets[name]
-	bytes := map[string]int64{"volsize": d.volsize, "refquota": d.refquota}[property]
+func (m *Machine) Property(name, property string) string {
+	d := m.Sets[name]
+	bytes := map[string]int64{"volsize": d.Volsize, "refquota": d.Refquota}[property]
 	for shift, unit := range map[int]string{30: "G", 20: "M"} {
 		if bytes>>shift > 0 && bytes%(1<<shift) == 0 && (shift == 30 || bytes < 1<<30) {
 			return fmt.Sprint(bytes>>shift, unit)
@@ -345,6 +357,6 @@ func (m *machine) Property(name, property string) string {
 	return fmt.Sprint(bytes)
 }
 
-func (m *machine) Write(t *testing.T, path string, content byte) { m.at(t, path).content = content }
+func (m *Machine) Write(t *testing.T, path string, content byte) { m.at(t, path).Content = content }
 
-func (m *machine) Read(t *testing.T, path string) byte { return m.at(t, path).content }
+func (m *Machine) Read(t *testing.T, path string) byte { return m.at(t, path).Content }
