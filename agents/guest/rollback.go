@@ -140,7 +140,7 @@ const oldestMachine = "pc-i440fx-1.4"
 // to the result. Snapshots without that record carry it as their machine
 // type, which is taken away unless the guest had set one.
 func takeHardware(main *guest.Section, resumed, hadMachine bool) Hardware {
-	on := Hardware{Machine: main.Get("runningmachine"), CPU: main.Get("runningcpu"), HostMTU: main.Get("running-nets-host-mtu")}
+	on := Recorded(main)
 	if on.Machine == "" {
 		machine, err := main.Values(layout.QEMU, "machine")
 		if on.Machine = machine["type"]; err != nil || on.Machine == "" {

@@ -62,6 +62,11 @@ type Memory interface {
 // Hardware is what a saved state must be resumed on.
 type Hardware struct{ Machine, CPU, HostMTU string }
 
+// Recorded is what is recorded beside a state.
+func Recorded(s *guest.Section) Hardware {
+	return Hardware{Machine: s.Get("runningmachine"), CPU: s.Get("runningcpu"), HostMTU: s.Get("running-nets-host-mtu")}
+}
+
 // Note records it beside the state.
 func (h Hardware) Note(s *guest.Section) {
 	for key, value := range map[string]string{"runningmachine": h.Machine, "runningcpu": h.CPU, "running-nets-host-mtu": h.HostMTU} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcpve/agents/qemu/cmdline"
+	"etcpve/agents/qemu/record"
 	"etcpve/agents/qemu/state"
 	guestfile "etcpve/cfs/format/guest"
 	"etcpve/cfs/layout"
@@ -104,30 +105,43 @@ type Freer interface {
 }
 
 // resumed forgets the state that a VM has begun in: it fits the disks only once.
+// It may be repeated: what the configuration has stopped to name is in the record.
 func (a *Agent) resumed(ctx context.Context, d Desired) error {
 	from, ok, err := a.resumption(d)
 	switch {
-	case err != nil || !ok:
+	case err != nil:
 		return err
+	case !ok:
+		return a.spend(ctx, d.VMID)
 	case !from.Suspended:
 		return os.Remove(cmdline.RunFile(a.RunDir, d.VMID, ResumeExt))
 	}
 	path := filepath.Join(a.Tree, a.confPath(d.VMID))
 	content, err := os.ReadFile(path)
+	if err == nil {
+		err = a.records().Update(d.VMID, func(r *record.Record) { r.Spent = from.Volume })
+	}
 	if err != nil {
 		return err
 	}
 	file, _ := guestfile.Parse(layout.QEMU, d.VMID, string(content))
-	file.Main.Delete("lock", "vmstate", "runningmachine", "runningcpu", "running-nets-host-mtu")
+	file.Main.Delete("lock", "vmstate", "runningmachine", "runningcpu", cmdline.RunningMTU)
 	if err := os.WriteFile(path, []byte(guestfile.Update(string(content), file)), 0o640); err != nil {
 		return err
 	}
+	return a.spend(ctx, d.VMID)
+}
+
+// spend removes the volume of a state that was resumed.
+func (a *Agent) spend(ctx context.Context, vmid uint32) error {
+	r, ok, err := a.records().Load(vmid)
+	if err != nil || !ok || r.Spent == "" {
+		return err
+	}
 	if a.Free == nil {
-		a.Log.Warn("volume of the saved state is kept", "vmid", d.VMID, "volume", from.Volume)
-		return nil
+		a.Log.Warn("volume of the saved state is kept", "vmid", vmid, "volume", r.Spent)
+	} else if err := a.Free.Free(ctx, r.Spent); err != nil {
+		a.Log.Warn("volume of the saved state not removed", "vmid", vmid, "volume", r.Spent, "err", err)
 	}
-	if err := a.Free.Free(ctx, from.Volume); err != nil {
-		a.Log.Warn("volume of the saved state not removed", "vmid", d.VMID, "volume", from.Volume, "err", err)
-	}
-	return nil
+	return a.records().Update(vmid, func(r *record.Record) { r.Spent = "" })
 }

@@ -35,6 +35,7 @@ type Record struct {
 	Pressed  time.Time      `json:"pressed,omitzero"`   // when it was asked last
 	Crash    string         `json:"crash,omitempty"`    // why QEMU is gone
 	Mark     string         `json:"mark,omitempty"`     // of the files when the crash was seen
+	Spent    string         `json:"spent,omitempty"`    // volume of the state it was resumed from, to be removed
 	Moving   []string       `json:"moving,omitempty"`   // keys of disks whose volume a task exchanges
 	Warnings []string       `json:"warnings,omitempty"` // what this QEMU could not do as configured
 }

@@ -146,6 +146,9 @@ func TestKilledAgentLeavesNothingHalfDone(t *testing.T) {
 		moments []moment
 	}{
 		{Snapshot, []string{"snapname", "xx", "vmstate", "1"}, []moment{{"claimed", inTask("claimed")}, {"written", inConf(100, "snapstate: prepare")}, {"unlocked", inConf(100, "parent: xx")}}},
+		{Rollback, []string{"snapname", "xx"}, []moment{{"locked", inConf(100, "lock: rollback")}, {"applied", func(n *node, claimed string) bool {
+			return strings.Contains(claimed, "begun: 1") && !strings.Contains(n.conf(100), "lock:")
+		}}}},
 		{Suspend, []string{"todisk", "1"}, []moment{{"locked", inConf(100, "lock: suspending")}, {"saved", inConf(100, "lock: suspended")}}},
 		{Move, []string{"disk", "scsi0", "storage", "other", "bwlimit", "400000"}, []moment{{"made", inTask("made: ")}, {"moved", inConf(100, "scsi0: other:")}}},
 		{Clone, []string{"newid", "101", "storage", "other"}, []moment{{"locked", inConf(101, "lock: clone")}, {"made", inTask("made: ")}}},
@@ -158,6 +161,9 @@ func TestKilledAgentLeavesNothingHalfDone(t *testing.T) {
 				n.do(Create, 100, blank("scsi0", "local:0.125,format=qcow2")...)
 				n.fillDisk("local:100/vm-100-disk-0.qcow2", "one")
 				n.do(Start, 100)
+				if c.verb == Rollback {
+					n.do(Snapshot, 100, "snapname", "xx", "vmstate", "1")
+				}
 				n.drop(c.verb, 100, c.params...)
 				n.until(m.name, func() bool { return m.comes(n, n.claimed(c.verb)) })
 				kill()

@@ -13,6 +13,7 @@ import (
 	"etcpve/agents/qemu/state"
 	"etcpve/agents/qemu/verbs/job"
 	"etcpve/agents/qemu/verbs/power"
+	config "etcpve/cfs/format/guest"
 )
 
 // snapshots is one task about snapshots.
@@ -53,13 +54,39 @@ func (j snapshots) delSnapshot(ctx context.Context) error {
 }
 
 func (j snapshots) rollback(ctx context.Context) error {
-	if err := j.driver().Book().Rollback(ctx, j.VMID, j.Text("snapname")); err != nil || !j.Truth("start") {
+	book := j.driver().Book()
+	book.Files = noting{j}
+	if err := book.Rollback(ctx, j.VMID, j.Text("snapname")); err != nil || !j.Truth("start") {
 		return err
 	}
 	if running, err := j.Running(ctx, j.VMID); err != nil || running {
 		return err
 	}
 	return j.Become(ctx, qemu.Running, power.StartTimeout, "running")
+}
+
+// noting notes that the configuration of a rollback is about to be in effect:
+// only the saved memory has to be resumed then.
+type noting struct{ snapshots }
+
+func (n noting) Edit(ctx context.Context, vmid uint32, change func(*config.Config) error) error {
+	return n.Place.Edit(ctx, vmid, func(c *config.Config) error {
+		err := change(c)
+		if err == nil && !c.Main.Has("lock") {
+			err = n.Keep(job.BegunKey, "1")
+		}
+		return err
+	})
+}
+
+// resume starts a VM in the memory of the snapshot that it was returned to, if
+// the agent that did so came no further.
+func (j snapshots) resume(ctx context.Context, c *config.Config, running bool) error {
+	snap := c.Snapshots[j.Text("snapname")]
+	if running || snap == nil || !j.Truth(job.BegunKey) || c.Main.Has("lock") || c.Main.Get("parent") != j.Text("snapname") || !snap.Has("runningmachine") {
+		return nil
+	}
+	return j.driver().Book().Memory.Resume(ctx, j.VMID, snap.Get("vmstate"), guest.Recorded(snap))
 }
 
 // repair brings to an end what a dead agent began with a snapshot.
@@ -76,6 +103,9 @@ func (j snapshots) repair(ctx context.Context) error {
 		if err := state.Abort(ctx, snapshot.Talker(j.Place, j.VMID), true); err != nil {
 			return err
 		}
+	}
+	if err := j.resume(ctx, c, running); err != nil {
+		return err
 	}
 	if err := j.driver().Book().Repair(ctx, j.VMID, j.Text("snapname")); err != nil {
 		return err
