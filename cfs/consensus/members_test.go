@@ -209,6 +209,11 @@ func FuzzStep(f *testing.F) {
 	one, term, index, normal := uint64(1), uint64(1), uint64(3), raftpb.EntryNormal
 	data := (&command.Command{ID: 5, Op: command.Mkdir, Path: "d"}).Marshal()
 	entry := &raftpb.Entry{Term: &term, Index: &index, Type: &normal, Data: data}
+	// What unpacks content is made once for the process, and must not be of one bubble.
+	large := (&command.Command{ID: 5, Op: command.Write, Path: "f", Data: bytes.Repeat([]byte("x"), 64<<10)}).Marshal()
+	if _, err := command.Unmarshal(large); err != nil {
+		f.Fatal(err)
+	}
 	for _, kind := range []raftpb.MessageType{raftpb.MsgApp, raftpb.MsgProp, raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgHeartbeat, raftpb.MsgSnap, raftpb.MsgAppResp, raftpb.MsgTimeoutNow} {
 		f.Add(encoded(f, &raftpb.Message{Type: &kind, From: &index, To: &one, Term: &term, Index: &one, LogTerm: &term, Entries: []*raftpb.Entry{entry}}))
 	}
