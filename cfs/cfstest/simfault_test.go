@@ -3,6 +3,8 @@ package cfstest
 import (
 	"context"
 	"time"
+
+	"etcpve/cfs/consensus"
 )
 
 // disturb does some harm, and more a moment later.
@@ -150,4 +152,40 @@ func (w *world) gossip() {
 			}
 		}()
 	})
+}
+
+// tell lets a voter that follows tell its share of the learners what it has heard to be
+// committed, in some worlds. In the others learners must get it by themselves.
+func (w *world) tell(run *incarnation) {
+	if w.mute || w.mostVoters == 0 && w.seed%3 != 1 || run.state != running {
+		return
+	}
+	s := run.node.Status()
+	share := consensus.ShareOf(run.id, s, func(id uint64) bool {
+		m := w.members[id]
+		return m != nil && m.run != nil && m.run.state == running
+	})
+	after := run.told
+	if run.told = s.Commit; after == 0 || s.Commit <= after || len(share) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.after(3*time.Second, cancel)
+	var bundle []byte
+	w.after(0, func() {
+		go func() { bundle, _ = run.node.Committed(ctx, after) }()
+	})
+	for _, id := range share {
+		to := w.members[id]
+		w.after(w.between(100*time.Microsecond, w.net.slow), func() {
+			w.sent[run.id] += len(bundle)
+			if heard := to.run; len(bundle) > 0 && heard != nil && heard.state == running && !to.fresh && !w.net.cut[[2]uint64{run.id, id}] {
+				go func() {
+					if heard.node.Feed(ctx, bundle) == nil {
+						w.count("learner told by a voter")
+					}
+				}()
+			}
+		})
+	}
 }

@@ -103,7 +103,7 @@ var simFaultNames = []string{
 	"power failed", "power failed before a sync", "power failed after a sync", "all nodes without power",
 	"tree lost and replayed from the log", "disk full", "disk full in a sync", "disk lost",
 	"clock set", "node stopped for a moment",
-	"entries from others than the leader",
+	"entries from others than the leader", "learner told by a voter",
 	"tree sent to a new node", "tree sent to a node that was far behind",
 	"learner added", "learner promoted", "voter demoted", "voter removed", "leadership handed over", "leader elected",
 	"refused without effect", "proposed again", "result never known",

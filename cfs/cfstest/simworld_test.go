@@ -40,6 +40,7 @@ type world struct {
 	quiet   bool // the faults are over
 
 	mostVoters int            // 0: all
+	mute       bool           // no voter tells the learners
 	sent       map[uint64]int // bytes, by sender
 	posted     uint64         // number of messages so far
 	latest     map[[2]uint64]uint64
@@ -107,7 +108,8 @@ type incarnation struct {
 	did    []note   // in this step
 	err    error
 	ended  atomic.Bool
-	led    bool // when it was asked to stop
+	led    bool   // when it was asked to stop
+	told   uint64 // index up to which it has told learners
 	closer func()
 
 	voters, learners []uint64 // as it has shown them
@@ -215,6 +217,7 @@ func (w *world) settle() {
 	for _, id := range w.ids() {
 		if run := w.members[id].run; run != nil {
 			w.observe(w.members[id], run)
+			w.tell(run)
 		}
 	}
 	w.step++

@@ -148,6 +148,7 @@ func (c *Cluster) Alive() []string {
 // Notice tells the cluster what was applied; it does not block.
 func (c *Cluster) Notice(changes []tree.Change) {
 	signal(c.relay.ahead)
+	signal(c.relay.tell)
 	if slices.ContainsFunc(changes, func(ch tree.Change) bool { return ch.Path == corosync.File || ch.From == corosync.File }) {
 		c.Reread()
 	}
@@ -235,6 +236,8 @@ func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	working.Go(func() { c.spread.Run(ctx, gossip) })
 	working.Go(func() { c.herald(ctx, gossip) })
 	working.Go(func() { c.catchUp(ctx, peers) })
+	working.Go(func() { c.tellLearners(ctx, peers) })
+	working.Go(func() { c.learn(ctx) })
 	working.Go(func() { c.reconcile(ctx, peers) })
 	working.Go(func() { c.begin(ctx, peers) })
 	working.Go(func() { c.recall(ctx, peers) })

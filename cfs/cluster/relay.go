@@ -36,10 +36,12 @@ type relay struct {
 	known  atomic.Uint64 // the highest index announced, whether it is here or not
 	behind chan struct{} // known has risen
 	ahead  chan struct{} // this node has applied something
+	tell   chan struct{} // the same, for those that it tells
+	told   chan []byte   // what a voter has told this node
 }
 
 func newRelay() *relay {
-	return &relay{behind: make(chan struct{}, 1), ahead: make(chan struct{}, 1)}
+	return &relay{behind: make(chan struct{}, 1), ahead: make(chan struct{}, 1), tell: make(chan struct{}, 1), told: make(chan []byte, 64)}
 }
 
 func signal(c chan struct{}) {

@@ -21,6 +21,7 @@ const (
 	kindEntries                  // asks for committed entries after an index
 	kindDeed                     // asks for the last change in the log
 	kindFollow                   // has a node of another group follow
+	kindTold                     // committed entries, told to a learner
 )
 
 // Bounds of messages of consensus. A whole tree is one message.
@@ -130,7 +131,18 @@ func (p *pieces) add(from string, body []byte) ([]byte, error) {
 // Message takes what another member sent.
 func (c *Cluster) Message(from string, kind uint8, body []byte) {
 	n, member := c.Definition().Node(from)
-	if kind != kindOrder || c.fresh.Load() || !member {
+	if c.fresh.Load() || !member {
+		return
+	}
+	switch kind {
+	case kindTold:
+		select {
+		case c.relay.told <- body:
+		default: // the leader notices what is missing
+		}
+		return
+	case kindOrder:
+	default:
 		return
 	}
 	if err := c.order.StepFrom(c.ctx, uint64(n.ID), body); err != nil {

@@ -137,6 +137,7 @@ type Node struct {
 	silent    uint64            // ticks since the last sign of a majority
 	heard     map[uint64]uint64 // tick of the last message of each node
 	snapshots map[uint64]uint64 // tick at which a snapshot counts as lost, by receiver
+	learners  learners          // as the leader sees them
 	pulse     *pulse            // nil if the ticks come from elsewhere
 
 	status atomic.Pointer[Status]

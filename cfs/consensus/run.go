@@ -180,6 +180,7 @@ func (n *Node) tick() {
 	n.pulse.beat()
 	n.ticks++
 	n.raft.Tick()
+	n.learners.tick(n.saved)
 	n.missSnapshots()
 	n.listen()
 	n.campaign()
@@ -346,8 +347,9 @@ func (n *Node) notice(rd raft.Ready) {
 }
 
 func (n *Node) send(messages []*raftpb.Message) {
+	spared := n.spared(messages)
 	for _, m := range messages {
-		if n.opt.Transport == nil || m.GetTo() == n.opt.ID {
+		if n.opt.Transport == nil || m.GetTo() == n.opt.ID || m.GetType() == raftpb.MsgApp && spared[m.GetTo()] {
 			continue
 		}
 		b, err := proto.Marshal(m)
