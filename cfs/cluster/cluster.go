@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/format/corosync"
@@ -62,7 +63,7 @@ type Inbox interface {
 type Config struct {
 	Node     string
 	ID       uint32 // of this node, as consensus knows it
-	Home     Home
+	Home     home.Home
 	Port     uint16 // 0: Port
 	Timing   membership.Timing
 	Fresh    bool                                             // the node is in a cluster, but its log is empty

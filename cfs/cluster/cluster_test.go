@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/database"
@@ -59,7 +60,7 @@ func newMachine(t testing.TB, n int, port uint16) *machine {
 	return m
 }
 
-func (m *machine) home() Home { return Home(filepath.Join(m.dir, "cluster")) }
+func (m *machine) home() home.Home { return home.Home(filepath.Join(m.dir, "cluster")) }
 
 // start runs the node on what is on its disk.
 func (m *machine) start() {
@@ -476,7 +477,7 @@ func TestOnlyANodeThatEntersBeginsAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := joined.Follow(make([]byte, secretLen), text); err != nil || !joined.IsAnew() {
+	if err := joined.Follow(make([]byte, 32), text); err != nil || !joined.IsAnew() {
 		t.Errorf("a node that follows another keeps its tree: %v", err)
 	}
 	if err := joined.Note(append(text, '\n')); err != nil || joined.IsAnew() {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/command"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/join"
@@ -226,7 +227,7 @@ func (c *Cluster) Create(ctx context.Context, f Founding) error {
 		return err
 	}
 	w := join.Welcome{NodeID: f.NodeID}
-	if w.GossipKey, err = newSecret(); err != nil {
+	if w.GossipKey, err = home.NewSecret(); err != nil {
 		return err
 	}
 	if w.Authority, _, err = authority.PEM(); err != nil {

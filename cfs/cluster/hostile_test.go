@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/format/corosync"
@@ -47,11 +48,11 @@ func member(t testing.TB, order Order) *Cluster {
 	t.Helper()
 	root := corosync.New("lab", corosync.Node{Name: "n1", ID: 1, Votes: 1, Addresses: map[int]string{0: "192.0.2.1"}})
 	root.Add(corosync.Node{Name: "n2", ID: 2, Votes: 1, Addresses: map[int]string{0: "192.0.2.2"}})
-	home := Home(t.TempDir())
-	if err := home.Note([]byte(corosync.Format(root))); err != nil {
+	place := home.Home(t.TempDir())
+	if err := place.Note([]byte(corosync.Format(root))); err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(Config{Node: "n1", ID: 1, Home: home, Tree: tree.New(), Store: status.New("n1", time.Now), Log: &status.Log{},
+	c, err := New(Config{Node: "n1", ID: 1, Home: place, Tree: tree.New(), Store: status.New("n1", time.Now), Log: &status.Log{},
 		Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		Password: func(context.Context, string) error { return errors.New("wrong password") }})
 	if err != nil {

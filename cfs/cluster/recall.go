@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/peer"
 )
@@ -73,14 +74,14 @@ func (c *Cluster) recall(ctx context.Context, peers *peer.Peers) {
 
 // partings returns the groups that this node has left. The one that it is in may be
 // among them after a crash in the middle of leaving.
-func (c *Cluster) partings() ([]Parting, error) {
+func (c *Cluster) partings() ([]home.Parting, error) {
 	list, err := c.config.Home.Partings()
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
 	secret, err := c.config.Home.Secret()
-	own := groupOf(secret)
-	return slices.DeleteFunc(list, func(p Parting) bool { return p.Group == own }), err
+	own := home.GroupOf(secret)
+	return slices.DeleteFunc(list, func(p home.Parting) bool { return p.Group == own }), err
 }
 
 func (c *Cluster) tellRecalled(node string, err error, said map[string]string) {
@@ -95,7 +96,7 @@ func (c *Cluster) tellRecalled(node string, err error, said map[string]string) {
 }
 
 // takeOver has one node follow this one if it has nothing that is missing here.
-func (c *Cluster) takeOver(ctx context.Context, peers *peer.Peers, node string, partings []Parting) error {
+func (c *Cluster) takeOver(ctx context.Context, peers *peer.Peers, node string, partings []home.Parting) error {
 	ctx, cancel := context.WithTimeout(ctx, recallWithin)
 	defer cancel()
 	var groups []string
@@ -107,7 +108,7 @@ func (c *Cluster) takeOver(ctx context.Context, peers *peer.Peers, node string, 
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(partings, func(p Parting) bool { return p.Group == group })
+		i := slices.IndexFunc(partings, func(p home.Parting) bool { return p.Group == group })
 		if i < 0 {
 			return errors.New("of no group that this node has left")
 		}
@@ -133,7 +134,7 @@ func (c *Cluster) takeOver(ctx context.Context, peers *peer.Peers, node string, 
 // has reports whether a change of a group that this node has left is in its log. Up to
 // what the group had agreed on there is nothing else; up to where the log went, the
 // term tells; what follows is of the new group.
-func (c *Cluster) has(ctx context.Context, p Parting, m consensus.Mark) (bool, error) {
+func (c *Cluster) has(ctx context.Context, p home.Parting, m consensus.Mark) (bool, error) {
 	if m.Index <= p.Commit {
 		return true, nil
 	}

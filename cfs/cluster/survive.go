@@ -3,24 +3,16 @@ package cluster
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/peer"
 )
-
-// A Parting is a group that this node has left to go on with those who answer.
-type Parting struct {
-	Group  string `json:"group"`
-	Commit uint64 `json:"commit"` // all that the group had agreed on up to here is in this node's log
-	Last   uint64 `json:"last"`   // the log went to here, and all of it counts in the new group
-}
 
 // Survive makes a node that has no quorum ready to go on as the first of a group of
 // its own, with all that is in its log and with as many votes expected as are given.
@@ -67,7 +59,7 @@ func (c *Cluster) Survive(ctx context.Context, expected uint32) error {
 	}
 	c.log.Warn("going on as the first of a new group", "node", c.config.Node, "answering", alive)
 	root.Raise()
-	return c.config.Home.Part([]byte(corosync.Format(root)), Parting{groupOf(secret), position.Commit, position.Last})
+	return c.config.Home.Part([]byte(corosync.Format(root)), home.Parting{Group: home.GroupOf(secret), Commit: position.Commit, Last: position.Last})
 }
 
 // mostAdvanced refuses when a member that answers knows of changes that this node
@@ -111,40 +103,6 @@ func askDeed(ask peer.Ask) (m consensus.Mark, err error) {
 func (c *Cluster) deed(ctx context.Context) ([]byte, error) {
 	p, err := c.order.Position(ctx)
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, p.Deed.Index), p.Deed.Term), err
-}
-
-// Part begins a group of its own. The definition comes before the secret: a crash in
-// between leaves a group of one that still has the old secret, and not a member that
-// nobody understands.
-func (h Home) Part(definition []byte, from Parting) error {
-	secret, err := newSecret()
-	if err != nil {
-		return err
-	}
-	partings, err := h.Partings()
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(append(partings, from))
-	if err != nil {
-		return err
-	}
-	return errors.Join(h.write(homeParted, text), h.Note(definition), h.write(homeSecret, secret))
-}
-
-// Partings returns the groups that this node has left.
-func (h Home) Partings() (list []Parting, err error) {
-	text, err := h.read(homeParted)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("%s: %w", h.path(homeParted), err)
-	}
-	return list, nil
 }
 
 // publish puts the definition that this node keeps into the tree if that has an

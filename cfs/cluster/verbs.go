@@ -78,7 +78,7 @@ func (c *Cluster) Invite(until time.Time) (i join.Information, err error) {
 	if err != nil {
 		return i, err
 	}
-	fingerprint, err := c.config.Home.fingerprint()
+	fingerprint, err := c.config.Home.Fingerprint()
 	if err != nil {
 		return i, err
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/join"
 	"etcpve/cfs/peer"
@@ -113,10 +114,10 @@ func (r reception) Admit(ctx context.Context, address string, body []byte) ([]by
 
 // awaitSetup listens for a member that calls for a witness until ctx ends.
 func (c *Cluster) awaitSetup(ctx context.Context) error {
-	if err := c.config.Home.furnish(c.config.Node, c.config.Now()); err != nil {
+	if err := c.config.Home.Furnish(c.config.Node, c.config.Now()); err != nil {
 		return err
 	}
-	fingerprint, err := c.config.Home.fingerprint()
+	fingerprint, err := c.config.Home.Fingerprint()
 	if err != nil {
 		return err
 	}
@@ -129,37 +130,10 @@ func (c *Cluster) awaitSetup(ctx context.Context) error {
 }
 
 // A stranger knows no member.
-type stranger struct{ Home }
+type stranger struct{ home.Home }
 
 // Addresses implements peer.Directory.
 func (stranger) Addresses(string) ([]string, bool) { return nil, false }
-
-// furnish gives a home a certificate of its own if it has none: that of a node
-// that is in no cluster yet.
-func (h Home) furnish(node string, now time.Time) error {
-	if _, err := h.Identity(); err == nil {
-		return nil
-	}
-	authority, err := join.NewAuthority(now)
-	if err != nil {
-		return err
-	}
-	private, key, err := join.NewKey()
-	if err != nil {
-		return err
-	}
-	w := join.Welcome{}
-	if w.GossipKey, err = newSecret(); err != nil {
-		return err
-	}
-	if w.Authority, _, err = authority.PEM(); err != nil {
-		return err
-	}
-	if w.Certificate, err = authority.Issue(node, "", nil, private.Public(), now); err != nil {
-		return err
-	}
-	return h.settle(w, key)
-}
 
 // doorman returns who answers strangers.
 func (c *Cluster) doorman() peer.Doorman {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"etcpve/cfs/cluster"
+	"etcpve/cfs/cluster/home"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/control"
 	"etcpve/cfs/format"
@@ -35,17 +36,17 @@ var errRejoin = errors.New("begin anew with the tree of the cluster")
 // errAlone ends a run after which the daemon goes on as a group of one.
 var errAlone = errors.New("go on as a group of one")
 
-func (d *daemon) home() cluster.Home {
-	return cluster.Home(filepath.Join(filepath.Dir(d.o.database), "cluster"))
+func (d *daemon) home() home.Home {
+	return home.Home(filepath.Join(filepath.Dir(d.o.database), "cluster"))
 }
 
 // beginAnew moves the database away that a node had before it entered its group.
 func (d *daemon) beginAnew() error {
-	home := d.home()
-	if !home.IsAnew() || d.o.local {
+	place := d.home()
+	if !place.IsAnew() || d.o.local {
 		return nil
 	}
-	return errors.Join(setAside(d.o.database, time.Now()), home.Begun())
+	return errors.Join(setAside(d.o.database, time.Now()), place.Begun())
 }
 
 // identity returns this node's number and whether it is in a cluster.

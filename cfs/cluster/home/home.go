@@ -1,4 +1,10 @@
-package cluster
+// Package home keeps what a node needs to speak to its cluster before it has the
+// tree, in a directory for root alone.
+//
+// It owns the definition as the node knew it last, its certificate and key, the
+// authority, the secret of its group, and the groups that it has left. A crash leaves
+// the node in one group or the other, never in between. It decides nothing.
+package home
 
 import (
 	"bytes"
@@ -11,15 +17,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/join"
 	"etcpve/cfs/peer"
 )
 
-// A Home is the directory in which a node keeps what it needs to speak to its
-// cluster before it has the tree: the definition, its certificate and key, the
-// authority and the cluster's secret. It is for root alone.
+// A Home is such a directory.
 type Home string
 
 // The files of a home.
@@ -66,17 +71,17 @@ func (h Home) Identity() (peer.Identity, error) {
 	if err != nil {
 		return peer.Identity{}, err
 	}
-	return peer.Identity{Certificate: cert, Authority: pool, Group: groupOf(secret)}, nil
+	return peer.Identity{Certificate: cert, Authority: pool, Group: GroupOf(secret)}, nil
 }
 
-// groupOf names the group that has a secret.
-func groupOf(secret []byte) string {
+// GroupOf names the group that has a secret.
+func GroupOf(secret []byte) string {
 	group := sha256.Sum256(append([]byte("group\x00"), secret...))
 	return hex.EncodeToString(group[:8])
 }
 
-// fingerprint returns that of the node's certificate.
-func (h Home) fingerprint() (string, error) {
+// Fingerprint returns that of the node's certificate.
+func (h Home) Fingerprint() (string, error) {
 	identity, err := h.Identity()
 	if err != nil {
 		return "", err
@@ -182,9 +187,9 @@ func (h Home) settle(w join.Welcome, key []byte) error {
 
 const secretLen = 32
 
-// newSecret makes the secret of a new group: what encrypts its gossip, signs its
+// NewSecret makes the secret of a new group: what encrypts its gossip, signs its
 // tokens and tells its streams from those of another group.
-func newSecret() ([]byte, error) {
+func NewSecret() ([]byte, error) {
 	secret := make([]byte, secretLen)
 	if _, err := rand.Read(secret); err != nil {
 		return nil, fmt.Errorf("cluster secret: %w", err)
@@ -231,4 +236,31 @@ func (h Home) write(name string, text []byte) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), h.path(name))
+}
+
+// Furnish gives a home a certificate of its own if it has none: that of a node
+// that is in no cluster yet.
+func (h Home) Furnish(node string, now time.Time) error {
+	if _, err := h.Identity(); err == nil {
+		return nil
+	}
+	authority, err := join.NewAuthority(now)
+	if err != nil {
+		return err
+	}
+	private, key, err := join.NewKey()
+	if err != nil {
+		return err
+	}
+	w := join.Welcome{}
+	if w.GossipKey, err = NewSecret(); err != nil {
+		return err
+	}
+	if w.Authority, _, err = authority.PEM(); err != nil {
+		return err
+	}
+	if w.Certificate, err = authority.Issue(node, "", nil, private.Public(), now); err != nil {
+		return err
+	}
+	return h.settle(w, key)
 }
