@@ -143,6 +143,7 @@ func TestDisksMoveGrowAndGo(t *testing.T) {
 		n.do(Rescan, 100)
 		n.has(100, "unused2: "+stray+"\n")
 		n.do(Create, 200, blank()...)
+		n.refuse("VM 200: detected modified configuration - file changed by other user? Try again.", Move, 100, "disk", "unused1", "target-vmid", "200", "target-digest", "0")
 		n.do(Move, 100, "disk", "unused1", "target-vmid", "200", "target-disk", "scsi3")
 		n.has(200, "scsi3: local:200/vm-200-disk-0.raw\n")
 		n.has(100, "!unused1")

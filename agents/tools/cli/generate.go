@@ -87,13 +87,34 @@ func (t *Tool) Bash() string {
 		}
 		b.WriteString(";;\n")
 	}
-	firsts := map[string]bool{"help": true}
-	for _, c := range t.visible() {
-		first, _, _ := strings.Cut(c.Words, " ")
-		firsts[first] = true
+	groups := t.groups()
+	for _, first := range slices.Sorted(maps.Keys(groups)) {
+		if first != "" {
+			fmt.Fprintf(&b, "\t\" %s \"*) words='%s' ;;\n\t", first, strings.Join(slices.Sorted(maps.Keys(groups[first])), " "))
+		}
 	}
-	delete(firsts, "")
-	fmt.Fprintf(&b, "\t*) words='%s' ;;\n\tesac\n", strings.Join(slices.Sorted(maps.Keys(firsts)), " "))
+	fmt.Fprintf(&b, "\t*) words='%s' ;;\n\tesac\n", strings.Join(slices.Sorted(maps.Keys(groups[""])), " "))
 	fmt.Fprintf(&b, "\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n}\ncomplete -o default -F %s %s\n", function, t.Name)
 	return b.String()
+}
+
+// groups are the words that a command begins with, under "", and those that go on
+// behind such a word.
+func (t *Tool) groups() map[string]map[string]bool {
+	all := map[string]map[string]bool{"": {"help": true}}
+	for _, c := range t.visible() {
+		first, rest, more := strings.Cut(c.Words, " ")
+		if first == "" {
+			continue
+		}
+		all[""][first] = true
+		if more {
+			if all[first] == nil {
+				all[first] = map[string]bool{}
+			}
+			second, _, _ := strings.Cut(rest, " ")
+			all[first][second] = true
+		}
+	}
+	return all
 }

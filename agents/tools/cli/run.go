@@ -36,6 +36,9 @@ func (t *Tool) Run(ctx context.Context, args []string, in io.Reader, out, err io
 	case command == nil && len(args) == 0:
 		fmt.Fprintf(err, "ERROR: no command specified\n%s", t.usage())
 		return ExitFailure
+	case command == nil && t.below(args) != nil:
+		fmt.Fprintf(err, "ERROR: incomplete command '%s %s'\n%s", t.Name, strings.Join(args, " "), t.listed(t.below(args)))
+		return ExitFailure
 	case command == nil:
 		fmt.Fprintf(err, "ERROR: unknown command '%s %s'\n%s", t.Name, args[0], t.usage())
 		return ExitFailure
@@ -76,6 +79,10 @@ func (t *Tool) help(args []string, out, err io.Writer) int {
 		return ExitOK
 	}
 	command, n := t.find(args)
+	if group := t.below(args); command == nil && group != nil {
+		fmt.Fprint(out, t.listed(group))
+		return ExitOK
+	}
 	if command == nil || n == 0 {
 		fmt.Fprintf(err, "no such command '%s'\n%s", strings.Join(args, " "), t.usage())
 		return ExitFailure

@@ -69,6 +69,7 @@ func (c *Call) Bool(name string) bool {
 // find returns the command with the longest match of words, and how many words
 // of args that took.
 func (t *Tool) find(args []string) (*Command, int) {
+	args = t.expand(args)
 	for n := len(args); n >= 0; n-- {
 		words := strings.Join(args[:n], " ")
 		for i := range t.Commands {
@@ -83,6 +84,46 @@ func (t *Tool) find(args []string) (*Command, int) {
 		}
 	}
 	return nil, 0
+}
+
+// expand completes words of commands that are shortened, as long as one command
+// only is meant; other ways to write a command have to be written whole.
+func (t *Tool) expand(args []string) []string {
+	expanded := slices.Clone(args)
+	for i, arg := range args {
+		whole, begun := false, map[string]bool{}
+		for _, c := range t.Commands {
+			words := strings.Fields(c.Words)
+			if len(words) <= i || !slices.Equal(words[:i], expanded[:i]) {
+				continue
+			}
+			whole = whole || words[i] == arg
+			if !c.Hidden && c.Alias == "" && arg != "" && strings.HasPrefix(words[i], arg) {
+				begun[words[i]] = true
+			}
+		}
+		switch {
+		case whole:
+		case len(begun) == 1:
+			for word := range begun {
+				expanded[i] = word
+			}
+		default:
+			return expanded
+		}
+	}
+	return expanded
+}
+
+// below returns the visible commands that go on behind words.
+func (t *Tool) below(args []string) (commands []Command) {
+	words := strings.Join(t.expand(args), " ") + " "
+	for _, c := range t.visible() {
+		if strings.HasPrefix(c.Words, words) {
+			commands = append(commands, c)
+		}
+	}
+	return commands
 }
 
 // visible returns the commands to be shown, sorted by their words.

@@ -9,12 +9,16 @@ import (
 
 // usage lists all commands.
 func (t *Tool) usage() string {
+	return t.listed(t.visible()) + fmt.Sprintf("\n       %s help [<command>]\n", t.Name)
+}
+
+// listed lists some of them.
+func (t *Tool) listed(commands []Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "USAGE: %s <COMMAND> [ARGS] [OPTIONS]\n\n", t.Name)
-	for _, c := range t.visible() {
+	for _, c := range commands {
 		fmt.Fprintf(&b, "       %s\n", t.synopsis(&c))
 	}
-	fmt.Fprintf(&b, "\n       %s help [<command>]\n", t.Name)
 	return b.String()
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"etcpve/agents/qemu/shadow"
 	"etcpve/agents/qemu/verbs"
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/format/guest"
@@ -142,7 +143,7 @@ func allKeys(s *guest.Section) []string {
 // shown is a value on one line: a description is percent-encoded, as in the file.
 func shown(s *guest.Section, key string) string {
 	if key != "description" {
-		return s.Get(key)
+		return secret(key, s.Get(key))
 	}
 	var b strings.Builder
 	for _, r := range s.Get(key) {
@@ -243,8 +244,12 @@ func concernsVolumes(c *cli.Call) bool {
 func report(c *cli.Call, vmid uint32) {
 	var words []string
 	for _, key := range slices.Sorted(slices.Values(c.Given)) {
+		value := c.Value(key)
+		if key == "cipassword" {
+			value = "<hidden>"
+		}
 		if !slices.Contains([]string{"digest", "skiplock"}, key) {
-			words = append(words, "-"+key+" "+c.Value(key))
+			words = append(words, "-"+key+" "+value)
 		}
 	}
 	fmt.Fprintf(c.Out, "update VM %d: %s\n", vmid, strings.Join(words, " "))
@@ -275,12 +280,23 @@ func (p Place) create(ctx context.Context, c *cli.Call) error {
 	return p.do(ctx, c, verbs.Create, vmid, parameters(c))
 }
 
-// cloudInitPassword asks for a password that is to be set and was not given.
+// cloudInitPassword asks for a password that is to be set and was not given, and
+// keeps its hash only: many can read what comes of it.
 func cloudInitPassword(c *cli.Call) (err error) {
-	if c.Has("cipassword") && c.Value("cipassword") == "" {
-		c.Values["cipassword"], err = askPassword(c)
+	if !c.Has("cipassword") {
+		return nil
 	}
-	return err
+	password := c.Value("cipassword")
+	if password == "" {
+		if password, err = askPassword(c); err != nil {
+			return err
+		}
+	}
+	if !shadow.IsHash(password) {
+		password = shadow.Hash(password)
+	}
+	c.Values["cipassword"] = password
+	return nil
 }
 
 // find looks for a guest on all nodes.

@@ -204,7 +204,7 @@ func (p Place) disks() []cli.Command {
 			"bwlimit":       bandwidth(),
 			"target-vmid":   about(number(), "The other VM."),
 			"target-disk":   about(schema.Choice(drives("unused")...), "Key of the disk there."),
-			"target-digest": about(schema.Text().Long(40), "Accepted; the other configuration is changed in one commit."),
+			"target-digest": about(schema.Text().Long(40), "Refuse if the file of the other VM has another digest by now."),
 		}},
 		{Words: "disk resize", Summary: "Grow a disk.", Run: p.verb(verbs.Resize, unlocked),
 			Args: and(cli.Param{Name: "disk", Rule: about(schema.Choice(drives()...).Must(), "Key of the disk.")},

@@ -261,3 +261,70 @@ func TestCloudInit(t *testing.T) {
 		}
 	}
 }
+
+// TestHADecidesWhatRuns passes wishes on where HA looks after a VM.
+func TestHADecidesWhatRuns(t *testing.T) {
+	p := newPlace(t)
+	must(t, os.MkdirAll(filepath.Join(p.Tree, "ha"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(p.Tree, "priv/lock"), 0o755))
+	write := func(text string) {
+		must(t, os.WriteFile(filepath.Join(p.Tree, "ha/resources.cfg"), []byte(text), 0o644))
+	}
+	write("vm: 100\n\tmax_restart 2\n\tstate stopped\n")
+	for _, c := range [][2]string{
+		{"start 100", "Requesting HA start for VM 100\n0"},
+		{"stop 100", "Requesting HA stop for VM 100\n0"},
+		{"shutdown 100", "Requesting HA stop for VM 100\n0"},
+		{"shutdown 100 --timeout 5", "Requesting HA stop for VM 100\n0"},
+		{"stop 100 --skiplock", "0"},
+	} {
+		if got := p.qm(t, c[0]); got != c[1] {
+			t.Errorf("qm %s: %q, want %q", c[0], got, c[1])
+		}
+	}
+	for path, want := range map[string]string{
+		"ha/resources.cfg": "vm: 100\n\tmax_restart 2\n\tstate started\n",
+		"ha/crm_commands":  "stop vm:100 0\nstop vm:100 60\nstop vm:100 5\n",
+		"power/100":        "stopped\n", // of the last one, which is not HA's
+	} {
+		if text, err := os.ReadFile(filepath.Join(p.Tree, path)); string(text) != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", path, text, err, want)
+		}
+	}
+	write("vm: 100\n\tstate ignored\n")
+	if got := p.qm(t, "stop 100"); got != "0" {
+		t.Errorf("one that HA ignores: %q", got)
+	}
+}
+
+// TestFilesAndQuestionsOfSet sets keys from a file, a password from the input, and
+// a disk with a source.
+func TestFilesAndQuestionsOfSet(t *testing.T) {
+	if _, err := exec.LookPath("qemu-img"); err != nil {
+		t.Skip(err)
+	}
+	p := newPlace(t)
+	must(t, os.WriteFile(filepath.Join(p.Tree, "nodes/n1/qemu-server/102.conf"), []byte("memory: 16\n"), 0o644))
+	keys := filepath.Join(t.TempDir(), "id.pub")
+	must(t, os.WriteFile(keys, []byte("ssh-ed25519 AAAA/+= me@here\n"), 0o644))
+	image := filepath.Join(t.TempDir(), "disk.raw")
+	must(t, os.WriteFile(image, make([]byte, 1<<20), 0o644))
+	var out, said strings.Builder
+	line := "set 102 --sshkeys " + keys + " --cipassword --scsi0 local:0,import-from=" + image
+	if code := New(p).Run(t.Context(), strings.Fields(line), strings.NewReader("secret\n"), &out, &said); code != 0 {
+		t.Fatalf("%d %q %q", code, out.String(), said.String())
+	}
+	got := p.qm(t, "config 102")
+	for _, want := range []string{"sshkeys: ssh-ed25519%20AAAA%2F%2B%3D%20me%40here%0A\n", "cipassword: **********\n", "scsi0: local:102/vm-102-disk-0.raw,size=1M\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q lacks %q", got, want)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(p.Tree, "nodes/n1/qemu-server/102.conf"))
+	if err != nil || !strings.Contains(string(text), "cipassword: $5$") || !strings.Contains(out.String(), "-cipassword <hidden>") {
+		t.Errorf("%v: %s%s", err, text, out.String())
+	}
+	if got := p.qm(t, "set 102 --sshkeys /no/such/file"); got != "open /no/such/file: no such file or directory\n255" {
+		t.Errorf("%q", got)
+	}
+}

@@ -19,6 +19,9 @@ func (j Work) reassign(ctx context.Context) error {
 		return fmt.Errorf("target-vmid: %w", err)
 	}
 	c, err := j.Unlocked(ctx)
+	if err == nil {
+		err = j.Fresh(c)
+	}
 	if err != nil {
 		return err
 	}
@@ -34,6 +37,9 @@ func (j Work) reassign(ctx context.Context) error {
 	to, err := other.Unlocked(ctx)
 	if err != nil {
 		return err
+	}
+	if digest := j.Text("target-digest"); digest != "" && digest != to.Digest {
+		return fmt.Errorf("VM %d: %w", target, job.ErrModified)
 	}
 	_, open, err := j.OpenDrive(j.VMID, v.Volume)
 	switch {
