@@ -38,9 +38,8 @@ func New(p Place) *cli.Tool {
 func (p Place) storages() []cli.Command {
 	id := cli.Param{Name: "storage", Rule: about(schema.Named("pve-storage-id").Must(), "Name of the storage.")}
 	// Types with keys of their own are for the editor: those are no options here.
-	kinds := slices.DeleteFunc(slices.Sorted(maps.Keys(p.Plugins)), func(kind string) bool {
-		known := definitions.Storage.Types[kind]
-		return known == nil || known.Properties != nil
+	kinds := slices.DeleteFunc(slices.Sorted(maps.Keys(definitions.Storage.Types)), func(kind string) bool {
+		return definitions.Storage.Types[kind].Properties != nil
 	})
 	return []cli.Command{
 		{Words: "add", Summary: "Define a storage.", Run: p.add, Prompt: []string{"password"},
