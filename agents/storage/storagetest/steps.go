@@ -164,7 +164,10 @@ func (p *Play) after(t *testing.T, s Step, got any, before byte) {
 			t.Errorf("%s %s: content %d; want that of before, %d", s.Call, s.Volid, content, before-1)
 		}
 	}
-	made, _ := got.(string)
+	made, isName := got.(string)
+	if !isName {
+		made = s.Volid // changed rather than made
+	}
 	for property, want := range map[string]string{"size": s.LogicalSize, "refquota": s.RefQuota, "volsize": s.VolSize} {
 		if want == "" {
 			continue

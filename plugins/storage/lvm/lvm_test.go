@@ -1,6 +1,7 @@
 package lvm_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"etcpve/agents/host/hosttest"
@@ -133,5 +134,35 @@ func TestOnlyGuestsVolumesAreListed(t *testing.T) {
 	thick, err := lvm.New(script).List(t.Context(), config("lvm"), storage.Query{Content: storage.Images})
 	if err != nil || len(thick) != 0 {
 		t.Errorf("thick: %+v, %v", thick, err)
+	}
+}
+
+// TestStepsOfALogicalVolume plays what a volume goes through, as data.
+func TestStepsOfALogicalVolume(t *testing.T) {
+	var steps []storagetest.Step
+	if err := json.Unmarshal([]byte(`[
+{"call": "vdisk_alloc", "vmid": 300, "format": "raw", "size_kib": 1048576, "expected": "thick:vm-300-disk-0", "logical_volume_size": "1.00g"},
+{"call": "vdisk_alloc", "vmid": 300, "format": "qcow2", "size_kib": 1048576, "must_fail": true},
+{"call": "vdisk_alloc", "vmid": 300, "format": "raw", "name": "vm-300-disk-7", "size_kib": 3145728, "expected": "thick:vm-300-disk-7", "logical_volume_size": "3.00g"},
+{"call": "vdisk_alloc", "vmid": 301, "format": "raw", "name": "vm-300-disk-8", "size_kib": 1048576, "must_fail": true},
+{"call": "volume_resize", "volid": "thick:vm-300-disk-0", "size": 2147483648, "expected": true, "logical_volume_size": "2.00g"},
+{"call": "volume_size_info", "volid": "thick:vm-300-disk-0", "expected": "2147483648"},
+{"call": "volume_resize", "volid": "thick:vm-300-disk-0", "size": 1073741824, "must_fail": true},
+{"call": "parse_volname", "volid": "thick:vm-300-disk-0", "expected": {"vtype": "images", "name": "vm-300-disk-0", "vmid": 300, "basename": null, "basevmid": null, "is_base": null, "format": "raw"}},
+{"call": "volume_snapshot", "volid": "thick:vm-300-disk-0", "snapname": "one", "must_fail": true},
+{"call": "vdisk_create_base", "volid": "thick:vm-300-disk-0", "must_fail": true},
+{"call": "activate_volumes", "volids": ["thick:vm-300-disk-0", "thick:vm-300-disk-7"]},
+{"call": "deactivate_volumes", "volids": ["thick:vm-300-disk-0"]},
+{"call": "vdisk_list", "vmid": 300, "volids": ["thick:vm-300-disk-7"], "expected": {"thick": [{"volid": "thick:vm-300-disk-7", "format": "raw", "size": 3221225472}]}},
+{"call": "vdisk_free", "volid": "thick:vm-300-disk-0"},
+{"call": "vdisk_free", "volid": "thick:vm-300-disk-0", "must_fail": true},
+{"call": "deactivate_storage"}]`), &steps); err != nil {
+		t.Fatal(err)
+	}
+	m := newMachine("vg")
+	play := storagetest.Play{Plugin: lvm.New(m), Machine: m, Dataset: func(file string) string { return file },
+		Config: &storage.Config{ID: "thick", Type: "lvm", Values: map[string]string{"vgname": "vg"}}}
+	for _, step := range steps {
+		play.Do(t, step)
 	}
 }

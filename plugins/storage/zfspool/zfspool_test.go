@@ -88,6 +88,7 @@ func TestStepsOfAGuestsVolumes(t *testing.T) {
 	if err := json.Unmarshal([]byte(`[
 {"call": "vdisk_alloc", "vmid": 300, "format": "raw", "size_kib": 2048, "expected": "tank:vm-300-disk-0", "volsize": "2M"},
 {"call": "activate_volumes", "volids": ["tank:vm-300-disk-0"]},
+{"call": "volume_resize", "volid": "tank:vm-300-disk-0", "size": 4194304, "expected": 1, "expected_kib": 4096, "volsize": "4M"},
 {"call": "volume_has_feature", "volid": "tank:vm-300-disk-0", "feature": "snapshot", "expected": 1},
 {"call": "volume_has_feature", "volid": "tank:vm-300-disk-0", "feature": "snapshot", "snapname": "one", "expected": 1},
 {"call": "volume_has_feature", "volid": "tank:vm-300-disk-0", "feature": "clone", "expected": null},
@@ -104,7 +105,7 @@ func TestStepsOfAGuestsVolumes(t *testing.T) {
 {"call": "volume_is_base_and_used", "volid": "tank:base-300-disk-0", "expected": true},
 {"call": "vdisk_create_base", "volid": "tank:base-300-disk-0/vm-301-disk-0", "expected": "tank:base-300-disk-0/base-301-disk-0"},
 {"call": "vdisk_clone", "volid": "tank:base-300-disk-0/base-301-disk-0", "vmid": 302, "expected": "tank:base-301-disk-0/vm-302-disk-0"},
-{"call": "vdisk_list", "vmid": 302, "expected": {"tank": [{"volid": "tank:base-301-disk-0/vm-302-disk-0", "vmid": "302", "size": 2097152, "parent": "base-301-disk-0@__base__"}]}},
+{"call": "vdisk_list", "vmid": 302, "expected": {"tank": [{"volid": "tank:base-301-disk-0/vm-302-disk-0", "vmid": "302", "size": 4194304, "parent": "base-301-disk-0@__base__"}]}},
 {"call": "vdisk_list", "vmid": 999, "expected": {}},
 {"call": "vdisk_free", "volid": "tank:base-300-disk-0/base-301-disk-0", "must_fail": true},
 {"call": "rename_volume", "volid": "tank:base-301-disk-0/vm-302-disk-0", "target_vmid": 303, "expected": "tank:base-301-disk-0/vm-303-disk-0"},
