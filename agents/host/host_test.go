@@ -3,7 +3,9 @@ package host_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -137,5 +139,62 @@ func TestScriptReplays(t *testing.T) {
 	_, err = s.Run(t.Context(), host.Command{Argv: []string{"false"}})
 	if err == nil || err.Error() != "false: exit status 1: no" {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestALockIsOneHoldersAtATime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock-100.conf")
+	release, err := host.Flock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := host.Flock(short, path); !errors.Is(err, host.ErrLocked) {
+		t.Errorf("a second holder: %v", err)
+	}
+	next := make(chan error, 1)
+	go func() {
+		release, err := host.Flock(t.Context(), path)
+		if err == nil {
+			release()
+		}
+		next <- err
+	}()
+	release()
+	if err := <-next; err != nil {
+		t.Errorf("after its release: %v", err)
+	}
+	if _, err := host.Flock(t.Context(), filepath.Join(path, "below")); err == nil || errors.Is(err, host.ErrLocked) {
+		t.Errorf("where no file can be: %v", err)
+	}
+}
+
+func TestAPIDFileNamesAProcessThatNamesIt(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "100.pid")
+	if _, ok := host.Proc.Behind(file, file); ok {
+		t.Error("found by a file that is not there")
+	}
+	cmd := exec.Command("sh", "-c", "read line", file)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	for content, want := range map[string]bool{
+		fmt.Sprintln(cmd.Process.Pid): true,
+		fmt.Sprintln(os.Getpid()):     false, // has the number, but not that argument
+		"none\n":                      false,
+	} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p, ok := host.Proc.Behind(file, file); ok != want || ok && p.PID != cmd.Process.Pid {
+			t.Errorf("%q: process %v, %v", content, p, ok)
+		}
 	}
 }

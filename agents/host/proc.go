@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -54,6 +55,26 @@ func (fs ProcFS) Find(pid int) (Process, error) {
 		return Process{}, err
 	}
 	return Process{PID: pid, Start: s.start}, nil
+}
+
+// Behind finds the process whose number is in a file that it wrote, if it has an
+// argument of which the text given is a part: another process that has its number by
+// now has none. A program that is asked to write such a file names it there.
+func (fs ProcFS) Behind(pidFile, argument string) (Process, bool) {
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return Process{}, false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return Process{}, false
+	}
+	p, err := fs.Find(pid)
+	if err != nil {
+		return Process{}, false
+	}
+	argv, err := fs.Argv(p)
+	return p, err == nil && slices.ContainsFunc(argv, func(a string) bool { return strings.Contains(a, argument) })
 }
 
 // Alive reports whether p still runs.

@@ -55,22 +55,7 @@ func (a *Agent) Apply(ctx context.Context, key string, action Action) error {
 func (a *Agent) lock(ctx context.Context, vmid uint32) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
-	f, err := os.OpenFile(filepath.Join(a.Locks, fmt.Sprintf("lock-%d.conf", vmid)), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-	}
+	return host.Flock(ctx, filepath.Join(a.Locks, fmt.Sprintf("lock-%d.conf", vmid)))
 }
 
 // command runs one QMP command against a VM.

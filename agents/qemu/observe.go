@@ -3,10 +3,7 @@ package qemu
 import (
 	"context"
 	"fmt"
-	"os"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"etcpve/agents/host"
@@ -126,24 +123,10 @@ func (a *Agent) foreign(vmid uint32) error {
 	return nil
 }
 
-// byPIDFile finds the QEMU that wrote a VM's pid file, and is not fooled by a
-// stale file whose number was given to another process.
+// byPIDFile finds the QEMU that wrote a VM's pid file.
 func (a *Agent) byPIDFile(vmid uint32) (host.Process, bool) {
 	file := cmdline.RunFile(a.RunDir, vmid, "pid")
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return host.Process{}, false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		return host.Process{}, false
-	}
-	p, err := host.Proc.Find(pid)
-	if err != nil {
-		return p, false
-	}
-	argv, err := host.Proc.Argv(p)
-	return p, err == nil && slices.Contains(argv, file)
+	return host.Proc.Behind(file, file)
 }
 
 func (s *State) ask(ctx context.Context, m *monitor.Monitor) error {

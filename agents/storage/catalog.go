@@ -2,15 +2,14 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"etcpve/agents/host"
 	"etcpve/agents/lock"
 )
 
@@ -166,12 +165,8 @@ func (c Catalog) containers() func(vmid uint32) bool {
 	return func(vmid uint32) bool { return guests[fmt.Sprint(vmid)] }
 }
 
-// lockWait is how long to wait for somebody else's work on a storage, and
-// lockPoll how often to look.
-const (
-	lockWait = 60 * time.Second
-	lockPoll = 50 * time.Millisecond
-)
+// lockWait is how long to wait for somebody else's work on a storage.
+const lockWait = 60 * time.Second
 
 // locked runs f while nobody else creates or removes volumes of a storage: in
 // the cluster if it is shared, else on this node.
@@ -186,31 +181,12 @@ func (c Catalog) locked(ctx context.Context, s *Config, f func(context.Context) 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(filepath.Join(dir, "pve-storage-"+s.ID), os.O_CREATE|os.O_RDWR, 0o644)
+	wait, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	unlock, err := host.Flock(wait, filepath.Join(dir, "pve-storage-"+s.ID))
 	if err != nil {
-		return err
-	}
-	defer file.Close() // gives the lock up
-	if err := flock(ctx, file); err != nil {
 		return fmt.Errorf("storage '%s': lock: %w", s.ID, err)
 	}
+	defer unlock()
 	return f(ctx)
-}
-
-func flock(ctx context.Context, file *os.File) error {
-	ctx, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	tick := time.NewTicker(lockPoll)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -192,24 +191,10 @@ func (g guests) kill(vmid uint32) {
 	}
 }
 
-// process finds the QEMU that wrote a VM's pid file; another process that has
-// its number by now does not name that file.
+// process finds the QEMU that wrote a VM's pid file.
 func (g guests) process(vmid uint32) (host.Process, bool) {
 	file := filepath.Join(g.runDir, fmt.Sprintf("%d.pid", vmid))
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return host.Process{}, false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return host.Process{}, false
-	}
-	p, err := host.Proc.Find(pid)
-	if err != nil {
-		return p, false
-	}
-	argv, err := host.Proc.Argv(p)
-	return p, err == nil && slices.Contains(argv, file)
+	return host.Proc.Behind(file, file)
 }
 
 // report is what the agent of a guest says of it.

@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -158,7 +157,7 @@ func listens(ctx context.Context, socket string) error {
 func Stop(ctx context.Context, socket string) error {
 	escaped := strings.ReplaceAll(strings.TrimPrefix(socket, "/"), "/", ".")
 	for _, file := range []string{socket + ".pid", filepath.Join("/var/run/virtiofsd", escaped+".pid")} {
-		p, ok := behind(file, socket)
+		p, ok := host.Proc.Behind(file, socket)
 		if !ok {
 			continue
 		}
@@ -176,22 +175,4 @@ func Stop(ctx context.Context, socket string) error {
 		return err
 	}
 	return nil
-}
-
-// behind finds the process of a pid file that has the socket among its arguments.
-func behind(file, socket string) (host.Process, bool) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return host.Process{}, false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		return host.Process{}, false
-	}
-	p, err := host.Proc.Find(pid)
-	if err != nil {
-		return p, false
-	}
-	argv, err := host.Proc.Argv(p)
-	return p, err == nil && strings.Contains(strings.Join(argv, "\x00"), socket)
 }

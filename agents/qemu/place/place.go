@@ -17,7 +17,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"etcpve/agents/host"
@@ -156,22 +155,12 @@ func (p Place) Create(ctx context.Context, c *guest.Config) error {
 func (p Place) lock(ctx context.Context, vmid uint32) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
-	f, err := os.OpenFile(filepath.Join(p.Locks, fmt.Sprintf("lock-%d.conf", vmid)), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	path := filepath.Join(p.Locks, fmt.Sprintf("lock-%d.conf", vmid))
+	unlock, err = host.Flock(ctx, path)
+	if errors.Is(err, host.ErrLocked) {
+		err = fmt.Errorf("can't lock file '%s' - got timeout", path)
 	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("can't lock file '%s' - got timeout", f.Name())
-		}
-	}
+	return unlock, err
 }
 
 // Record returns what the agent remembers of a VM it started; ok is false if

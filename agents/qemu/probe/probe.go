@@ -20,6 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"etcpve/agents/host"
 )
 
 // A Prober asks once per boot of the node.
@@ -69,20 +71,11 @@ func (p *Prober) lock(ctx context.Context) (unlock func()) {
 	if err := os.MkdirAll(filepath.Dir(p.Cache), 0o755); err != nil {
 		return func() {}
 	}
-	f, err := os.OpenFile(p.Cache+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	unlock, err := host.Flock(ctx, p.Cache+".lock")
 	if err != nil {
 		return func() {}
 	}
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return func() { f.Close() }
-		}
-	}
-	return func() { f.Close() }
+	return unlock
 }
 
 func (p *Prober) cached() (Answer, bool) {
