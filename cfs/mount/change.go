@@ -34,10 +34,11 @@ func (m *Mount) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out
 	if m.isBell(&in.InHeader) {
 		return m.enterRung(out)
 	}
-	_, path, err := m.target(in.NodeId, name)
+	at, path, err := m.target(in.NodeId, name)
 	if err != nil {
 		return m.statusOf(err)
 	}
+	m.vacate(at)
 	r, err := m.propose(cancel, m.command(&in.InHeader, command.Mkdir, path), origin.Own)
 	if err != nil {
 		return m.statusOf(err)
@@ -53,10 +54,11 @@ func (m *Mount) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 	if in.Mode&unix.S_IFMT != unix.S_IFREG {
 		return fuse.ENOSYS
 	}
-	_, path, err := m.target(in.NodeId, name)
+	at, path, err := m.target(in.NodeId, name)
 	if err != nil {
 		return m.statusOf(err)
 	}
+	m.vacate(at)
 	c := m.command(&in.InHeader, command.Write, path)
 	c.Exclusive = true
 	r, err := m.propose(cancel, c, origin.Own)
@@ -120,6 +122,7 @@ func (m *Mount) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fu
 		if temporaries, _ := m.locals.List(e.Inode); len(temporaries) > 0 {
 			return m.statusOf(tree.ErrNotEmpty)
 		}
+		m.vacate(at, e.Inode)
 	}
 	_, err = m.propose(cancel, m.command(in, command.Rmdir, path), origin.Own)
 	return m.statusOf(err)
@@ -173,17 +176,35 @@ func (m *Mount) rename(cancel <-chan struct{}, caller *fuse.InHeader, mv move) e
 	if ok && !e.Dir && toTemporary {
 		return m.depart(caller, e, mv)
 	}
+	if e.Dir && !layout.IsBelowLocks(mv.oldPath) { // a lock stays, whatever is in it
+		if err := m.clear(mv, e.Inode); err != nil {
+			return err
+		}
+	} else if mv.exclusive {
+		m.vacate(mv.to)
+	}
 	c := m.command(caller, command.Rename, mv.oldPath)
 	c.To, c.Exclusive = mv.newPath, mv.exclusive
-	if e.Dir {
-		if temporaries, _ := m.locals.List(e.Inode); len(temporaries) > 0 {
-			return tree.ErrNotEmpty
-		}
-	}
 	if _, err := m.propose(cancel, c, origin.Own); err != nil {
 		return err
 	}
 	m.locals.Arrive(mv.to)
+	return nil
+}
+
+// clear prepares the rename of a directory: neither it nor the one that it
+// replaces may hold anything that only this node has.
+func (m *Mount) clear(mv move, inode uint64) error {
+	dirs := []uint64{inode}
+	if old, ok := m.cfg.Tree.Child(mv.to.Parent, mv.to.Name); ok && old.Dir {
+		dirs = append(dirs, old.Inode)
+	}
+	for _, d := range dirs {
+		if temporaries, _ := m.locals.List(d); len(temporaries) > 0 {
+			return tree.ErrNotEmpty
+		}
+	}
+	m.vacate(mv.to, dirs...)
 	return nil
 }
 

@@ -380,15 +380,15 @@ func (l *Store) Arrive(at Place) (Departure, bool) {
 	return d, ok
 }
 
-// Overdue returns the departures whose time has come.
-func (l *Store) Overdue(now time.Time) map[Place]Departure {
+// Departed returns the departures that are wanted.
+func (l *Store) Departed(wanted func(Place, Departure) bool) map[Place]Departure {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	due := map[Place]Departure{}
+	list := map[Place]Departure{}
 	for at, d := range l.departed {
-		if !now.Before(d.Due) {
-			due[at] = d
+		if wanted(at, d) {
+			list[at] = d
 		}
 	}
-	return due
+	return list
 }
