@@ -142,6 +142,10 @@ func (r *reader) item(s *Section, t token, depth int) *text.Error {
 		}
 		return s.put(t, block)
 	}
+	if len(r.rest) > 0 && strings.HasPrefix(r.rest[0].text, ":") && !strings.Contains(t.text, ":") {
+		t.text += r.rest[0].text // white space before the colon
+		r.rest = r.rest[1:]
+	}
 	key, value, ok := strings.Cut(t.text, ":")
 	if !ok || key == "" {
 		return wrong(t, "", "expected \"key: value\" or \"section {\", got %q", t.text)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -311,6 +312,76 @@ func TestMostVoters(t *testing.T) {
 		}
 		if err == nil && d.MaxVoters != want.n {
 			t.Errorf("%q: %d voters, want %d", text, d.MaxVoters, want.n)
+		}
+	}
+}
+
+// TestWhiteSpaceMeansNothing writes one definition in several ways.
+func TestWhiteSpaceMeansNothing(t *testing.T) {
+	const want = "totem {\n  interface {\n    linknumber: 0\n  }\n  version: 2\n}\n\n"
+	for _, in := range []string{
+		"totem{version:2 interface{linknumber:0}}", "totem\n{\nversion\n:\n2\ninterface\n{\nlinknumber:\n0\n}\n}\n",
+		"totem {\r\n\tversion : 2\r\n\tinterface { linknumber :0 }\r\n}\r\n", "# a\ntotem { # b\nversion: 2 # c: d {\ninterface { linknumber: 0 }#}\n}",
+	} {
+		root, err := Parse(in)
+		if err != nil {
+			t.Errorf("%q: %v", in, err)
+			continue
+		}
+		if got := Format(root); got != want {
+			t.Errorf("%q: wrote %q", in, got)
+		}
+	}
+}
+
+func TestTheLinkOfTheHighestPriorityIsPreferred(t *testing.T) {
+	nodes := "nodelist { node { name: n1 nodeid: 1 ring0_addr: a0 ring1_addr: a1 ring3_addr: a3 } node { name: n2 nodeid: 2 ring0_addr: b0 ring3_addr: b3 } }\n"
+	for totem, want := range map[string]string{
+		"": "b0 b3|a0 a1 a3",
+		"interface { linknumber: 1 knet_link_priority: 5 } interface { ringnumber: 3 knet_link_priority: 200 }": "b3 b0|a3 a1 a0",
+		"interface { linknumber: 0 } interface { linknumber: 7 knet_link_priority: 9 }":                         "b0 b3|a0 a1 a3",
+		"interface { linknumber: 3 knet_link_priority: 256 }":                                                   "interface 3: knet_link_priority: must be 0 to 255",
+		"interface { linknumber: 0 knet_link_priority: high }":                                                  "is no number",
+	} {
+		root, err := Parse("totem { cluster_name: lab config_version: 1 " + totem + " }\n" + nodes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := Define(root)
+		got := fmt.Sprint(err)
+		if err == nil {
+			n1, _ := d.Node("n1")
+			n2, _ := d.Node("n2")
+			got = strings.Join(d.Addresses(n2), " ") + "|" + strings.Join(d.Addresses(n1), " ")
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: got %s, want %s", totem, got, want)
+		}
+	}
+}
+
+func TestVotesCountWhenTheyDecide(t *testing.T) {
+	for text, want := range map[string]string{
+		"1 1 1": "- [1 1 1]", "2 1": "n1 [2 1]", "1 1": "- [1 1]", "2 1 1": "- [1 1 1]", "1 5 1 2": "n2 [1 5 1 2]", "0 1": "- [0 1]", "3 0 0": "n1 [3 0 0]", "4294967295 4294967295": "- [1 1]",
+	} {
+		d := Definition{}
+		for i, v := range strings.Fields(text) {
+			n, err := strconv.ParseUint(v, 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Nodes = append(d.Nodes, Node{Name: fmt.Sprint("n", i+1), Votes: uint32(n)})
+		}
+		decider := "-"
+		if n, ok := d.Decider(); ok {
+			decider = n.Name
+		}
+		var counted []uint32
+		for _, n := range d.Nodes {
+			counted = append(counted, d.Counted(n))
+		}
+		if got := fmt.Sprint(decider, " ", counted); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
 		}
 	}
 }
