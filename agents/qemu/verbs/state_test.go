@@ -153,6 +153,14 @@ func TestAChainOfALinkedCloneStaysOnItsBase(t *testing.T) {
 	n.must(n.Catalog.Snapshot(t.Context(), "local:"+disk, "half"))
 	d := &snapshot.Driver{Place: n.Place, VM: 101, Say: t.Logf, Warn: t.Logf}
 	n.must(d.Book().Volumes.DeleteSnapshot(t.Context(), guest.Volume{Key: "scsi0", Volume: "local:" + disk}, "half"))
+	// Another one was killed when QEMU wrote under the new name already.
+	top, base := n.chainNodes(101)
+	n.must(n.Catalog.Snapshot(t.Context(), "local:"+disk, "three quarters"))
+	n.must(n.Command(t.Context(), 101, "blockdev-add", map[string]any{"node-name": "renamed", "driver": "file", "locking": "off",
+		"filename": n.images + "/a/images/101/snap-three quarters-vm-101-disk-0.qcow2", "cache": map[string]any{"direct": true}}, nil))
+	n.must(n.Command(t.Context(), 101, "blockdev-reopen", map[string]any{"options": []any{map[string]any{
+		"node-name": top, "driver": "qcow2", "file": "renamed", "backing": base, "cache": map[string]any{"direct": true}}}}, nil))
+	n.must(d.Book().Volumes.DeleteSnapshot(t.Context(), guest.Volume{Key: "scsi0", Volume: "local:" + disk}, "three quarters"))
 	n.do(Snapshot, 101, "snapname", "four")
 	n.do(DelSnapshot, 101, "snapname", "four")
 	if files, err := filepath.Glob(n.images + "/a/images/101/*"); err != nil || len(files) != 1 {
@@ -161,6 +169,28 @@ func TestAChainOfALinkedCloneStaysOnItsBase(t *testing.T) {
 	n.do(Stop, 101)
 	n.do(Destroy, 101)
 	n.do(Destroy, 100)
+}
+
+// chainNodes returns QEMU's nodes for the one disk of a VM that is a linked clone,
+// and for its base.
+func (n *node) chainNodes(vmid uint32) (top, base string) {
+	n.Helper()
+	var nodes []struct {
+		Name   string `json:"node-name"`
+		Driver string `json:"drv"`
+		Depth  int    `json:"backing_file_depth"`
+	}
+	n.must(n.Command(n.Context(), vmid, "query-named-block-nodes", nil, &nodes))
+	for _, node := range nodes {
+		switch {
+		case node.Driver != "qcow2":
+		case node.Depth == 1:
+			top = node.Name
+		case node.Depth == 0:
+			base = node.Name
+		}
+	}
+	return top, base
 }
 
 func TestSuspendToDiskAndBack(t *testing.T) {
