@@ -344,11 +344,7 @@ const roundsEach = 4
 // sendState sends memory and devices. Its last part is sent when the copies of
 // disks are the same.
 func (m *move) sendState(ctx context.Context) error {
-	err := m.talk(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []map[string]any{
-		{"capability": "pause-before-switchover", "state": true},
-		{"capability": "auto-converge", "state": true},
-	}}, nil)
-	if err != nil {
+	if err := m.settings(ctx, true); err != nil {
 		return err
 	}
 	still := int64(downtime)
@@ -378,6 +374,15 @@ func (m *move) sendState(ctx context.Context) error {
 		return err
 	}
 	return m.awaitState(ctx, "completed", still)
+}
+
+// settings make QEMU stop before the last part, and slow a guest down that changes
+// memory too fast, or no longer.
+func (j job) settings(ctx context.Context, on bool) error {
+	return j.talk(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []map[string]any{
+		{"capability": "pause-before-switchover", "state": on},
+		{"capability": "auto-converge", "state": on},
+	}}, nil)
 }
 
 // awaitState waits until the sending of the state has come to a status. A guest

@@ -187,7 +187,11 @@ func (m *move) commit(ctx context.Context) error {
 	if err != nil {
 		m.log.Printf("node '%s' did not confirm: %s", m.target, err)
 	}
-	return m.leave(ctx, m.target)
+	if err := m.leave(ctx, m.target); err != nil {
+		m.log.Printf("%s", err)
+		return m.persist(ctx)
+	}
+	return nil
 }
 
 // freshPower writes the power file of a VM that runs as it is: a node that was

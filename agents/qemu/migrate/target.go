@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"etcpve/agents/guest"
@@ -37,6 +38,7 @@ type session struct {
 	job
 	source string
 	cancel context.CancelFunc
+	come   atomic.Bool
 	held   chan struct{} // closed when the other node has come
 
 	mu sync.Mutex // one request at a time, but for what runs along
@@ -154,13 +156,11 @@ func (s *session) serve(ctx context.Context, c *tunnel.Conn) {
 
 // hold ends the session when the other node lets go, or is gone.
 func (s *session) hold(ctx context.Context, c *tunnel.Conn) {
-	select {
-	case <-s.held:
+	if s.come.Swap(true) {
 		s.log.Printf("held twice")
 		return
-	default:
-		close(s.held)
 	}
+	close(s.held)
 	if err := c.Hold(ctx); err != nil {
 		s.log.Printf("node '%s' has let go", s.source)
 	}

@@ -11,11 +11,11 @@ import (
 	config "etcpve/cfs/format/guest"
 )
 
-// undoWait is how long an undoing is tried that fails: QEMU may be busy. A tree
-// that takes no changes does not count, as then the task's agent does it later.
+// undoWait is how long a repair is tried that fails: QEMU may be busy. Where the
+// tree takes no changes, the task's agent repeats it later.
 const undoWait = time.Minute
 
-// persist undoes a migration.
+// persist undoes a migration, or completes one that cannot be undone any more.
 func (j job) persist(ctx context.Context) error {
 	for end := time.Now().Add(undoWait); ; time.Sleep(undoPoll) {
 		err := j.repairMigrate(ctx)
@@ -23,9 +23,9 @@ func (j job) persist(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("not undone: %w", err)
+			return fmt.Errorf("not cleaned up: %w", err)
 		}
-		j.log.Printf("not undone yet: %s", err)
+		j.log.Printf("not cleaned up yet: %s", err)
 	}
 }
 
@@ -55,7 +55,7 @@ func (j job) stay(ctx context.Context) error {
 	if ran := j.text(keyRan); running && ran != "" {
 		// First of all the guest goes on: its disks can wait for the end of copies.
 		err := state.Abort(ctx, j.talk, ran == "1")
-		if err = errors.Join(err, j.endCopies(ctx)); err != nil {
+		if err = errors.Join(err, j.endCopies(ctx), j.settings(ctx, false)); err != nil {
 			return err
 		}
 	}
