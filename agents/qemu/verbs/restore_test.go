@@ -98,3 +98,32 @@ func TestRestoreReplacesOnlyByWhatIsComplete(t *testing.T) {
 	n.volumes("local", 100, "100/vm-100-cloudinit.qcow2", "100/vm-100-disk-1.qcow2", "100/vm-100-disk-2.qcow2")
 	n.reads("local:100/vm-100-disk-2.qcow2", "one")
 }
+
+// TestKilledRestoreLeavesWhatWasThere kills the agents while disks are being filled,
+// of a VM that is new and of one that is to be replaced.
+func TestKilledRestoreLeavesWhatWasThere(t *testing.T) {
+	for _, force := range []string{"0", "1"} {
+		n := newNode(t)
+		n.end()
+		kill := n.spawn()
+		if force == "1" {
+			n.do(Create, 100, blank("name", "old", "scsi0", "local:0.125")...)
+		}
+		before := n.conf(100)
+		n.drop(Restore, 100, "archive", n.makeArchive("one"), "storage", "local", "force", force, "bwlimit", "1")
+		n.until("a volume", func() bool {
+			return strings.Contains(n.claimed(Restore), "drive-scsi0") || strings.Count(n.claimed(Restore), "vm-100-disk-") > 1
+		})
+		kill()
+		n.spawn()
+		n.until("the end of the task", func() bool { return strings.Contains(n.claimed(Restore), "\nstatus: ") })
+		if now := n.conf(100); now != before {
+			t.Errorf("the VM is\n%swas\n%s", now, before)
+		}
+		if force == "1" {
+			n.volumes("local", 100, "100/vm-100-disk-0.raw")
+		} else {
+			n.volumes("local", 100)
+		}
+	}
+}

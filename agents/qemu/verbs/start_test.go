@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"etcpve/agents/host"
+	config "etcpve/cfs/format/guest"
 )
 
 // argv is the command line of a VM's QEMU.
@@ -169,4 +170,35 @@ func TestResumeWithoutCheck(t *testing.T) {
 	n.refuse("Configuration file 'nodes/n1/qemu-server/100.conf' does not exist", Resume, 100)
 	n.do(Resume, 100, "nocheck", "1")
 	n.status(100, "running")
+}
+
+// TestStartFromAState has a VM begin in a state that was saved before, in a file
+// that its configuration does not know.
+func TestStartFromAState(t *testing.T) {
+	n := newNode(t)
+	n.do(Create, 100, blank()...)
+	n.do(Start, 100)
+	n.do(Suspend, 100, "todisk", "1")
+	n.status(100, "stopped")
+	c, err := n.Load(t.Context(), 100)
+	n.must(err)
+	path, err := n.Catalog.Path(c.Main.Get("vmstate"))
+	n.must(err)
+	state := filepath.Join(t.TempDir(), "state")
+	n.must(os.Rename(path, state))
+	n.must(n.Edit(t.Context(), 100, func(c *config.Config) error {
+		c.Main.Delete("lock", "vmstate", "runningmachine", "runningcpu", "running-nets-host-mtu")
+		return nil
+	}))
+	n.do(Start, 100, "stateuri", state)
+	n.status(100, "running")
+	if argv := n.argv(100); !slices.Contains(argv, "-incoming") {
+		t.Errorf("%q", argv)
+	}
+	n.do(Stop, 100)
+	n.status(100, "stopped")
+	n.do(Start, 100)
+	if argv := n.argv(100); slices.Contains(argv, "-incoming") {
+		t.Errorf("the next start begins there too: %q", argv)
+	}
 }
