@@ -174,7 +174,7 @@ func (s *Snapshots) Prepare(ctx context.Context, vmid uint32, name string, memor
 			return fmt.Errorf("snapshot name '%s' already used", name)
 		}
 		if ok, err := s.Runner.CanSnapshot(ctx, c); err != nil || !ok {
-			return errors.Join(err, errors.New("snapshot feature is not available"))
+			return noFeature(err)
 		}
 		s.forget(c, name)
 		snap := guest.NewSection()
@@ -191,6 +191,13 @@ func (s *Snapshots) Prepare(ctx context.Context, vmid uint32, name string, memor
 		c.Main.Set("lock", LockSnapshot)
 		return nil
 	})
+}
+
+func noFeature(err error) error {
+	if err == nil {
+		return errors.New("snapshot feature is not available")
+	}
+	return fmt.Errorf("snapshot feature is not available - %w", err)
 }
 
 // forget drops parents that name a snapshot of the past, lest the new one

@@ -134,7 +134,10 @@ func (d runner) CanSnapshot(_ context.Context, c *guest.Config) (bool, error) {
 			continue
 		}
 		can, err := d.Catalog.Can("snapshot", v.Volume, "")
-		if err != nil || !can {
+		if err == nil && !can {
+			err = fmt.Errorf("%s: no snapshots of '%s': its format or storage has none", v.Key, v.Volume)
+		}
+		if err != nil {
 			return false, err
 		}
 	}

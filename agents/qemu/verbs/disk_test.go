@@ -216,3 +216,9 @@ func TestImportBecomesADrive(t *testing.T) {
 	n.refuse("target disk 'virtio3' already exists", ImportDisk, 100, "source", n.images+"/a/images/100/vm-100-disk-0.qcow2", "storage", "other", "target-disk", "virtio3")
 	n.volumes("other", 100, "100/vm-100-disk-0.qcow2")
 }
+
+func TestSnapshotSaysWhichDiskHasNone(t *testing.T) {
+	n := newNode(t)
+	n.do(Create, 100, blank("scsi0", "local:0.01,format=raw")...)
+	n.refuse("snapshot feature is not available - scsi0: no snapshots of 'local:100/vm-100-disk-0.raw': its format or storage has none", Snapshot, 100, "snapname", "xx")
+}

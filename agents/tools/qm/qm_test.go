@@ -38,7 +38,7 @@ func newPlace(t *testing.T) Place {
 	for path, text := range map[string]string{
 		"nodes/n1/qemu-server/100.conf": "#first: a%3Ab\nmemory: 1024\nname: web\nscsi0: local:100/a.raw,size=2G\nbogus: 1\n[PENDING]\nmemory: 2048\ndelete: name\n[snap]\nmemory: 512\n",
 		"nodes/n1/qemu-server/101.conf": "cores: 2\nlock: backup\n",
-		"nodes/n2/qemu-server/200.conf": "cores: 1\n",
+		"nodes/n2/qemu-server/200.conf": "cipassword: geheim\ncores: 1\n",
 		"power/101":                     "running\n",
 	} {
 		name := filepath.Join(p.Tree, path)
@@ -110,7 +110,8 @@ func TestOutput(t *testing.T) {
 		"status 100":                   "status: stopped\n0",
 		"status 101":                   "status: running\n0",
 		"status 200":                   "status: stopped\n0",
-		"config 200":                   "cores: 1\n0",
+		"config 200":                   "cipassword: **********\ncores: 1\n0",
+		"pending 200":                  "cur cipassword: **********\ncur cores: 1\n0",
 		"terminal 200":                 "VM 200 is on node 'n2': qm terminal works only there\n255",
 		"status 300":                   "Configuration file 'nodes/n1/qemu-server/300.conf' does not exist\n2",
 		"config 100":                   "description: first%3A a%3Ab\nmemory: 2048\nscsi0: local:100/a.raw,size=2G\n0",
