@@ -80,6 +80,7 @@ type Config struct {
 // Cluster is a node's part in its cluster; a lone node has one that rests.
 type Cluster struct {
 	config Config
+	began  int64 // when it was made
 	log    *slog.Logger
 	order  Order
 	ctx    context.Context // of Run
@@ -90,6 +91,7 @@ type Cluster struct {
 	large  chan transfer
 	edited chan struct{}                                         // the definition in the tree may have changed
 	routes atomic.Pointer[map[netip.AddrPort][]membership.Route] // of gossip, by address
+	group  atomic.Pointer[string]                                // to which this run belongs; nil before it has one
 	fresh  atomic.Bool                                           // the group may still count on a log that is gone: stay silent
 
 	mu         sync.Mutex // guards what follows
@@ -105,7 +107,7 @@ func New(config Config) (*Cluster, error) {
 		config.Port = Port
 	}
 	c := &Cluster{
-		config: config, log: config.Logger,
+		config: config, log: config.Logger, began: config.Now().UnixNano(),
 		seen:   newPresence(config.Now),
 		relay:  newRelay(),
 		pieces: pieces{parts: map[string][]byte{}},
@@ -209,6 +211,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := c.fix(); err != nil {
+		return err
+	}
 	seat, err := c.seat(ctx, own)
 	if err != nil {
 		return err
@@ -335,8 +340,29 @@ func define(text []byte) (corosync.Definition, error) {
 	return corosync.Define(root)
 }
 
-// Identity implements peer.Directory.
-func (c *Cluster) Identity() (peer.Identity, error) { return c.config.Home.Identity() }
+// Identity implements peer.Directory. The group is the one of the log that this run
+// has, whatever the home says by now: a node that is about to begin anew in another
+// group must not speak there with what it knows of the old one.
+func (c *Cluster) Identity() (peer.Identity, error) {
+	identity, err := c.config.Home.Identity()
+	if group := c.group.Load(); group != nil {
+		identity.Group = *group
+	}
+	return identity, err
+}
+
+// fix notes to which group the streams of this run belong.
+func (c *Cluster) fix() error {
+	if c.group.Load() != nil {
+		return nil
+	}
+	secret, err := c.config.Home.Secret()
+	if err == nil {
+		group := home.GroupOf(secret)
+		c.group.Store(&group)
+	}
+	return err
+}
 
 // route finds the streams and the name of a member by its id.
 func (c *Cluster) route(id uint64) (*peer.Peers, string) {

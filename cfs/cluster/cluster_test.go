@@ -484,3 +484,27 @@ func TestOnlyANodeThatEntersBeginsAnew(t *testing.T) {
 		t.Errorf("a newer definition makes a node begin anew: %v", err)
 	}
 }
+
+// TestANodeSpeaksForTheGroupOfItsLog has the home of a running node become that of
+// another group, as it does just before the node begins anew there.
+func TestANodeSpeaksForTheGroupOfItsLog(t *testing.T) {
+	port := freePort(t)
+	m := newMachine(t, 1, port)
+	m.start()
+	m.found()
+	m.eventually("speaking", func() bool { return m.cluster.group.Load() != nil })
+	before, err := m.cluster.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, err := m.home().Definition()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.home().Follow(make([]byte, 32), text); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := m.cluster.Identity(); err != nil || after.Group != before.Group {
+		t.Errorf("group %s became %s while the log was the same, %v", before.Group, after.Group, err)
+	}
+}

@@ -165,6 +165,7 @@ type Report struct {
 	Cluster   string   `json:"cluster"`
 	Version   uint64   `json:"version"`
 	Node      string   `json:"node"`
+	Began     int64    `json:"began"` // when this node started, or started again, in nanoseconds
 	Quorate   bool     `json:"quorate"`
 	Highest   uint32   `json:"highest"`   // votes of all nodes
 	Expected  uint32   `json:"expected"`  // votes of all but the nodes that a survivor has gone on without
@@ -193,7 +194,7 @@ type Member struct {
 // Report says how the cluster looks from this node.
 func (c *Cluster) Report() Report {
 	d, s, alive, ways := c.Definition(), c.order.Status(), c.Alive(), c.ways()
-	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied,
+	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Began: c.began, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied,
 		Wanted: c.wanted(d)}
 	if n, ok := d.Decider(); ok {
 		r.Decider = n.Name

@@ -22,9 +22,9 @@ const (
 	unackedMost  = 150 * time.Millisecond
 	raceStagger  = 300 * time.Millisecond // between the attempts of one dial
 	raceTimeout  = 1500 * time.Millisecond
-	returnEvery  = 2 * time.Second // looks whether the preferred address answers again
-	returnAfter  = 2               // looks in a row at which it did
-	settledAfter = time.Second     // a way younger than this is not given up for a hint
+	returnEvery  = time.Second // looks whether the preferred address answers again
+	returnAfter  = 2           // looks in a row at which it did
+	settledAfter = time.Second // a way younger than this is not given up for a hint
 )
 
 // A way is by which of its addresses a peer is reached. All streams to the peer

@@ -183,10 +183,14 @@ func add(ctx context.Context, c *cli.Call) (err error) {
 		return err
 	}
 	d := of(c)
+	var before cluster.Report
+	if err := d.ask("status", nil, &before); err != nil {
+		return err
+	}
 	if err := d.ask("join", e, nil); err != nil {
 		return err
 	}
-	return d.settle(or(c, "mount", defaultMount), c.Out)
+	return d.settle(or(c, "mount", defaultMount), before, c.Out)
 }
 
 // addnode enters a node that has not asked.
@@ -213,13 +217,13 @@ func addnode(_ context.Context, c *cli.Call) (err error) {
 	return nil
 }
 
-// settle waits until the joined node has the cluster's tree and makes the node's
-// directories in it.
-func (d *daemon) settle(mount string, out io.Writer) error {
+// settle waits until the joined node has started again and has the cluster's tree, and
+// makes the node's directories in it. It may have had quorum before, in another group.
+func (d *daemon) settle(mount string, before cluster.Report, out io.Writer) error {
 	node := ""
 	err := d.await(out, func(r cluster.Report) bool {
 		node = r.Node
-		return r.Quorate && r.Applied > 0 && mounted(mount)
+		return r.Began != before.Began && r.Quorate && r.Applied > 0 && mounted(mount)
 	})
 	if err != nil {
 		return fmt.Errorf("the node is known to the cluster: %w", err)

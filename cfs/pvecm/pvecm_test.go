@@ -89,7 +89,7 @@ func TestMistakesAreRefusedAsUsersKnow(t *testing.T) {
 		"add":                                 "either the name of a member or --join-info is needed",
 		"add n1 --use_ssh":                    "use_ssh: nodes join by TLS only",
 		"add n1 --fingerprint 12:34":          "fingerprint: value does not match the regex pattern",
-		"qdevice":                             "ERROR: unknown command 'pvecm qdevice'",
+		"qdevice":                             "ERROR: incomplete command 'pvecm qdevice'",
 		"qdevice setup host":                  "address: invalid format - value does not look like a valid IP address",
 		"qdevice setup 192.0.2.1 --network 1": "network: invalid format",
 		"mtunnel ls":                          "mtunnel: a command needs --run-command",
