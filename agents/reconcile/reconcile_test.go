@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -434,4 +435,32 @@ func TestAgainIsKept(t *testing.T) {
 			t.Errorf("%d runs: a resync does not wait for Again", runs)
 		}
 	})
+}
+
+func TestWhatIsPublishedCanBeReadAgain(t *testing.T) {
+	tree := t.TempDir()
+	if err := os.Mkdir(filepath.Join(tree, statusDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if d := Read(tree, "a/b.conf"); !reflect.DeepEqual(d, Document{}) {
+		t.Errorf("of a file of which nothing is said: %+v", d)
+	}
+	begun := time.Now().Truncate(time.Millisecond)
+	r := Report{Path: "a/b.conf", Content: []byte("x"), Lines: []Line{{"guest", "running"}, {"pid", "7"}},
+		Pending: []Pending{{"cores", "needs a restart: it is 2 now"}}}
+	if err := (Publisher{Tree: tree, Node: "n1"}).Publish(r, errors.New("one\ntwo: three")); err != nil {
+		t.Fatal(err)
+	}
+	d := Read(tree, r.Path)
+	if d.Time.Before(begun) {
+		t.Errorf("time %v, published after %v", d.Time, begun)
+	}
+	if d.State != Failed || !reflect.DeepEqual(d.Pending, r.Pending) || !slices.Equal(d.Errors, []string{"one", "two: three"}) {
+		t.Errorf("%+v", d)
+	}
+	for key, want := range map[string]string{"guest": "running", "pid": "7", "node": "n1", "none": ""} {
+		if got := d.Value(key); got != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"etcpve/agents/ha/files"
 	"etcpve/agents/ha/lrm"
 	"etcpve/agents/host"
+	"etcpve/agents/reconcile"
 	"etcpve/agents/task"
 	"etcpve/cfs/layout"
 )
@@ -209,18 +210,10 @@ func (g guests) report(at layout.Guest) (r report) {
 	if err != nil {
 		return r
 	}
-	for line := range strings.Lines(text) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		switch key {
-		case "state":
-			r.failed = value == "failed"
-		case "guest":
-			r.guest = value
-		case "error":
-			r.reason = value
-		case "time":
-			r.time, _ = time.Parse(time.RFC3339, value) // zero: older than anything asked for
-		}
+	said := reconcile.ParseDocument(text)
+	r = report{guest: said.Value("guest"), failed: said.State == reconcile.Failed, time: said.Time}
+	if n := len(said.Errors); n > 0 {
+		r.reason = said.Errors[n-1]
 	}
 	return r
 }

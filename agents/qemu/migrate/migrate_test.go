@@ -155,7 +155,7 @@ func TestRunningVMMovesWithItsMemory(t *testing.T) {
 	if alive, err := c.place(1).Running(t.Context(), 100); err != nil || alive {
 		t.Errorf("it still runs on n1, or: %v", err)
 	}
-	c.until("peace", func() bool { return c.place(2).Agency(100).State == "applied" })
+	c.until("peace", func() bool { return c.place(2).Said(100).State == "applied" })
 	c.holds(2, "other:100/vm-100-disk-0.qcow2", "one")
 	if left := c.volumes(1, "local", "other"); left != nil {
 		t.Errorf("left behind: %q", left)

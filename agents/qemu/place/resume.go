@@ -18,6 +18,7 @@ import (
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/record"
 	"etcpve/agents/qemu/state"
+	"etcpve/agents/reconcile"
 )
 
 // Hardware returns what a running VM's state can be resumed on: its machine
@@ -101,36 +102,6 @@ func (p Place) EndHere(ctx context.Context, vmid uint32, say func(format string,
 	return endProcess(ctx, process, say)
 }
 
-// An Agency is what the agent says of a VM.
-type Agency struct {
-	State  string
-	When   time.Time
-	Errors []string
-	Waits  []string // "key: reason"
-}
-
-// Agency reads the status document of a VM; it is empty where there is none.
-func (p Place) Agency(vmid uint32) (s Agency) {
-	content, err := os.ReadFile(filepath.Join(p.Tree, ".status", p.Path(vmid)))
-	if err != nil {
-		return Agency{}
-	}
-	for line := range strings.Lines(string(content)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		switch key {
-		case "state":
-			s.State = value
-		case "time":
-			s.When, _ = time.Parse(time.RFC3339, value) // the zero time is older than any wish
-		case "pending":
-			s.Waits = append(s.Waits, value)
-		case "error":
-			s.Errors = append(s.Errors, value)
-		}
-	}
-	return s
-}
-
 // powerPoll is how often a VM that is waited for is looked at.
 const powerPoll = 100 * time.Millisecond
 
@@ -144,19 +115,30 @@ func (p Place) Await(ctx context.Context, vmid uint32, since time.Time, limit ti
 		if err == nil && wanted(status) {
 			return nil
 		}
-		said := p.Agency(vmid)
-		if said.State == "failed" && !said.When.Before(since) {
+		said := p.Said(vmid)
+		if said.State == reconcile.Failed && !said.Time.Before(since) {
 			return errors.New(strings.Join(said.Errors, "\n"))
 		}
 		select {
 		case <-time.After(powerPoll):
 		case <-ctx.Done():
-			if said.Waits != nil {
-				return fmt.Errorf("%s (after %s)", strings.Join(said.Waits, "; "), limit)
+			if said.Pending != nil {
+				return fmt.Errorf("%s (after %s)", reasons(said.Pending), limit)
 			}
 			return fmt.Errorf("timeout after %s; is the agent of VMs running on node %s?", limit, p.Node)
 		}
 	}
+}
+
+// Said is what the agent says of a VM; it is empty where it has said nothing.
+func (p Place) Said(vmid uint32) reconcile.Document { return reconcile.Read(p.Tree, p.Path(vmid)) }
+
+func reasons(list []reconcile.Pending) string {
+	texts := make([]string, len(list))
+	for i, p := range list {
+		texts[i] = p.Key + ": " + p.Reason
+	}
+	return strings.Join(texts, "; ")
 }
 
 // Begin writes what a VM shall do and returns when that was. The file system

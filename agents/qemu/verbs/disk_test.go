@@ -156,7 +156,7 @@ func (n *node) quiet() {
 	n.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
-		said := n.Agency(100)
+		said := n.Said(100)
 		if said.State == "applied" {
 			return
 		}

@@ -190,7 +190,7 @@ func (n *node) settled(verb string) {
 		disk = "other:100/vm-100-disk-0.qcow2"
 	}
 	n.reads(disk, "one")
-	n.until("peace", func() bool { return n.Agency(100).State == "applied" })
+	n.until("peace", func() bool { return n.Said(100).State == "applied" })
 	for _, s := range []string{"local", "other"} {
 		all, err := n.Catalog.List(n.Context(), s, "images", 0)
 		n.must(err)

@@ -13,6 +13,7 @@ import (
 
 	"etcpve/agents/qemu/shadow"
 	"etcpve/agents/qemu/verbs"
+	"etcpve/agents/reconcile"
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/format/guest"
 	"etcpve/cfs/format/schema"
@@ -162,7 +163,10 @@ func (p Place) pending(_ context.Context, c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	waits := p.readStatus(v.VMID).pending
+	waits := reconcile.Read(p.Tree, p.confPath(v.VMID)).Pending
+	waiting := func(key string) bool {
+		return slices.ContainsFunc(waits, func(w reconcile.Pending) bool { return w.Key == key })
+	}
 	deletions := v.Pending.Deletions()
 	keys := append(allKeys(v.Main), allKeys(v.Pending)...)
 	slices.Sort(keys)
@@ -172,7 +176,7 @@ func (p Place) pending(_ context.Context, c *cli.Call) error {
 		case key == "delete":
 		case deleted:
 			fmt.Fprintf(c.Out, "del%s %s: %s\n", map[bool]string{true: "!"}[force], key, shown(v.Main, key))
-		case slices.Contains(waits, key) && !v.Pending.Has(key):
+		case waiting(key) && !v.Pending.Has(key):
 			fmt.Fprintf(c.Out, "new %s: %s\n", key, shown(v.Main, key))
 		default:
 			printBoth(c.Out, v, key)

@@ -1,13 +1,14 @@
 package qm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	"etcpve/agents/reconcile"
 	"etcpve/agents/tools/cli"
 	"etcpve/cfs/layout"
 )
@@ -57,18 +58,10 @@ func (p Place) of(vmid uint32) (there Place, remote bool) {
 	return p, false
 }
 
-// report is what the node of a VM says of it.
+// report is what the node of a VM says of it; nothing is said of one that never ran.
 func (p Place) report(vmid uint32) observed {
-	o := observed{status: "stopped"}
-	content, _ := os.ReadFile(filepath.Join(p.Tree, ".status", p.confPath(vmid))) // nothing is said of one that never ran
-	for line := range strings.Lines(string(content)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		switch key {
-		case "guest":
-			o.status = value
-		case "pid":
-			_, _ = fmt.Sscan(value, &o.process.PID) // 0 for none
-		}
-	}
+	said := reconcile.Read(p.Tree, p.confPath(vmid))
+	o := observed{status: cmp.Or(said.Value("guest"), "stopped")}
+	_, _ = fmt.Sscan(said.Value("pid"), &o.process.PID) // 0 for none
 	return o
 }

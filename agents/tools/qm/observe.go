@@ -2,9 +2,6 @@ package qm
 
 import (
 	"context"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"etcpve/agents/host"
@@ -65,37 +62,4 @@ func (p Place) ask(ctx context.Context, vmid uint32) string {
 		return "running"
 	}
 	return answer.Status
-}
-
-// A status is what the agent says of a VM's configuration.
-type status struct {
-	state   string
-	when    time.Time
-	pending []string // keys
-	reasons []string // of what is pending, "key: reason"
-	errors  []string
-}
-
-// readStatus reads the status document of a VM; it is empty where there is none.
-func (p Place) readStatus(vmid uint32) (s status) {
-	content, err := os.ReadFile(filepath.Join(p.Tree, ".status", p.confPath(vmid)))
-	if err != nil {
-		return status{}
-	}
-	for line := range strings.Lines(string(content)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		switch key {
-		case "state":
-			s.state = value
-		case "time":
-			s.when, _ = time.Parse(time.RFC3339, value) // the zero time is older than any wish
-		case "pending":
-			name, _, _ := strings.Cut(value, ":")
-			s.pending = append(s.pending, name)
-			s.reasons = append(s.reasons, value)
-		case "error":
-			s.errors = append(s.errors, value)
-		}
-	}
-	return s
 }
