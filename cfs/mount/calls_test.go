@@ -31,10 +31,7 @@ func TestCallsThatFewProgramsMake(t *testing.T) {
 	fd := int(f.Fd())
 	mapped := func(flags int) error {
 		m, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ, flags)
-		if err == nil {
-			if string(m[:7]) != "content" {
-				t.Errorf("mapped: %q", m[:7])
-			}
+		if err == nil { // nothing is read: this process would have to answer its own fault
 			unix.Munmap(m)
 		}
 		return err
@@ -80,6 +77,10 @@ func TestCallsThatFewProgramsMake(t *testing.T) {
 	}
 	r.holds("a", "content")
 	r.holds("c", "other")
+	script := `python3 -c 'import mmap; f = open("a"); print(mmap.mmap(f.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)[:])'`
+	if out, err := r.shell(script); err != nil || out != "b'content'\n" {
+		t.Errorf("mapped: %q, %v", out, err)
+	}
 }
 
 // TestCopiesInsideTheKernel: cp and others ask the kernel to copy.

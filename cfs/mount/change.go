@@ -9,7 +9,6 @@ import (
 	"etcpve/cfs/mount/content"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
-	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -101,12 +100,7 @@ func (m *Mount) removeVirtual(dir uint64, name string) error {
 	if !ok {
 		return tree.ErrNotExist
 	}
-	view, path, ok := m.views.Find(layout.Join(above, name))
-	keeper, isKeeper := view.(virtual.Keeper)
-	if !ok || !isKeeper {
-		return errVirtual
-	}
-	return keeper.Remove(path)
+	return m.views.Remove(layout.Join(above, name))
 }
 
 // Rmdir removes an empty directory.
@@ -233,32 +227,13 @@ func (m *Mount) install(cancel <-chan struct{}, caller *fuse.InHeader, f *local.
 	return nil
 }
 
-// depart hides a file that is renamed to a temporary name.
-func (m *Mount) depart(caller *fuse.InHeader, e tree.Entry, mv move) error {
-	if !m.cfg.Proposer.Quorate() {
-		return errNoQuorum
-	}
-	d := local.Departure{Path: mv.oldPath, Version: e.Version, UID: caller.Uid, Due: m.cfg.Now().Add(local.Grace)}
-	if err := m.locals.Depart(mv.from, d, mv.to, e); err != nil {
-		return err
-	}
-	m.queue.forgetName(mv.to) // the kernel takes the old node to the new name
-	return nil
-}
-
 func (m *Mount) renameVirtual(in *fuse.RenameIn, oldName, newName string) error {
 	fromDir, ok1 := m.names.Name(in.NodeId)
 	toDir, ok2 := m.names.Name(in.Newdir)
 	if !ok1 || !ok2 {
 		return tree.ErrNotExist
 	}
-	view, from, ok := m.views.Find(layout.Join(fromDir, oldName))
-	other, to, same := m.views.Find(layout.Join(toDir, newName))
-	keeper, isKeeper := view.(virtual.Keeper)
-	if !ok || !same || !isKeeper || view != other {
-		return errVirtual
-	}
-	return keeper.Rename(from, to)
+	return m.views.Rename(layout.Join(fromDir, oldName), layout.Join(toDir, newName))
 }
 
 // SetAttr changes size and times. Owner and mode follow from the path; setting
@@ -372,8 +347,7 @@ func (m *Mount) resizeHandle(h *handle, size uint64) error {
 }
 
 func (m *Mount) resizeVirtual(name string) error {
-	view, _, ok := m.views.Find(name)
-	if _, writer := view.(virtual.Writer); !ok || !writer {
+	if !m.views.Takes(name) {
 		return errReadOnly
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/mount/content"
 	"etcpve/cfs/mount/origin"
-	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -36,6 +35,9 @@ func (m *Mount) save(cancel <-chan struct{}, h *handle, caller *fuse.InHeader) e
 		h.saving = make(chan struct{})
 		h.mu.Unlock()
 
+		if h.file != nil {
+			m.awaitMove(cancel, m.locals.At(h.file))
+		}
 		r, err := m.propose(cancel, c, origin.Collected)
 
 		h.mu.Lock()
@@ -66,7 +68,7 @@ func (m *Mount) prepare(h *handle, caller *fuse.InHeader) (*command.Command, err
 	case h.failed != nil:
 		return nil, h.failed
 	case h.name != "":
-		return nil, m.saveVirtual(h)
+		return nil, m.views.Write(h.name, h.data)
 	case h.isTemporary():
 		return nil, nil
 	}
@@ -126,16 +128,4 @@ func (m *Mount) committed(h *handle, c *command.Command, r tree.Result) {
 	if h.saved == clean {
 		h.data, h.shared = c.Data, true
 	}
-}
-
-func (m *Mount) saveVirtual(h *handle) error {
-	view, path, ok := m.views.Find(h.name)
-	if !ok {
-		return tree.ErrNotExist
-	}
-	w, ok := view.(virtual.Writer)
-	if !ok {
-		return errReadOnly
-	}
-	return w.Write(path, h.data)
 }

@@ -7,7 +7,50 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
+	"etcpve/cfs/tree"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 )
+
+// depart hides a file that is renamed to a temporary name. The kernel takes the
+// node of the file to the new name, but the node stays that of the old name, under
+// which there may soon be other content: so the kernel is told at once, not in turn.
+func (m *Mount) depart(caller *fuse.InHeader, e tree.Entry, mv move) error {
+	if !m.cfg.Proposer.Quorate() {
+		return errNoQuorum
+	}
+	moved := make(chan struct{})
+	d := local.Departure{Path: mv.oldPath, Version: e.Version, UID: caller.Uid, Due: m.cfg.Now().Add(local.Grace), Moved: moved}
+	if err := m.locals.Depart(mv.from, d, mv.to, e); err != nil {
+		return err
+	}
+	m.work.Go(func() {
+		defer close(moved)
+		m.server.EntryNotify(nodeID(mv.to.Parent), mv.to.Name) // waits for the end of the rename
+	})
+	return nil
+}
+
+// awaitMove waits until the kernel knows what departed from a place, before
+// anything new is there. It is for requests during which the kernel holds no
+// directory.
+func (m *Mount) awaitMove(cancel <-chan struct{}, at local.Place) {
+	d, ok := m.locals.Departure(at)
+	if !ok {
+		return
+	}
+	late := time.NewTimer(movePatience)
+	defer late.Stop()
+	select {
+	case <-d.Moved:
+	case <-late.C: // some other request keeps the directory
+	case <-cancel:
+	case <-m.ctx.Done():
+	}
+}
+
+// movePatience is for how long a save waits for another to leave the directory.
+const movePatience = time.Second
 
 // removals removes what has departed for good, until the mount ends.
 func (m *Mount) removals() {

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -42,5 +43,24 @@ func TestWhatComesWhereAFileDeparted(t *testing.T) {
 	}
 	if _, ok := r.tree.Lookup("f/a"); ok {
 		t.Error("the departed file moved with its directory")
+	}
+}
+
+// TestABackupHoldsTheOldContent: the name that a file departed to never shows what
+// its old name has got since.
+func TestABackupHoldsTheOldContent(t *testing.T) {
+	r := newRig(t)
+	for i := range 200 {
+		before, after := fmt.Sprint("before ", i), fmt.Sprint("after, and longer ", i)
+		r.write("a", before)
+		if err := os.Rename(r.path("a"), r.path("a~")); err != nil {
+			t.Fatal(err)
+		}
+		r.write("a", after)
+		if st, err := os.Stat(r.path("a~")); err != nil || st.Size() != int64(len(before)) {
+			t.Fatalf("round %d: a~ is %v, %v", i, st, err)
+		}
+		r.holds("a~", before)
+		r.holds("a", after)
 	}
 }

@@ -201,7 +201,7 @@ func (m *Mount) openVirtual(h *handle, name string, flags uint32) error {
 		h.stream = m.events.Now(h.uid)
 		return nil
 	}
-	if _, ok := view.(virtual.Writer); h.writable && !ok && flags&unix.O_TRUNC != 0 {
+	if h.writable && !m.views.Takes(name) && flags&unix.O_TRUNC != 0 {
 		return errReadOnly
 	}
 	if flags&unix.O_TRUNC != 0 {

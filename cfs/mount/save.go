@@ -35,12 +35,7 @@ func (m *Mount) createVirtual(in *fuse.CreateIn, name string, out *fuse.CreateOu
 		return m.statusOf(tree.ErrNotExist)
 	}
 	full := layout.Join(above, name)
-	view, path, ok := m.views.Find(full)
-	keeper, isKeeper := view.(virtual.Keeper)
-	if !ok || !isKeeper {
-		return m.statusOf(errVirtual)
-	}
-	if err := keeper.Write(path, []byte{}); err != nil {
+	if err := m.views.Create(full); err != nil {
 		return m.statusOf(err)
 	}
 	h := &handle{uid: in.Uid, writable: true, name: full}
@@ -157,8 +152,7 @@ func (m *Mount) write(h *handle, off uint64, data []byte) error {
 }
 
 func (m *Mount) writeVirtual(h *handle, off uint64, data []byte) error {
-	view, _, ok := m.views.Find(h.name)
-	if _, writer := view.(virtual.Writer); !ok || !writer {
+	if !m.views.Takes(h.name) {
 		return errReadOnly
 	}
 	if h.appends {

@@ -80,6 +80,7 @@ type Departure struct {
 	Version uint64
 	UID     uint32
 	Due     time.Time
+	Moved   <-chan struct{} // closed when the kernel knows what has the temporary name
 }
 
 // Store holds the local files and the departures.
@@ -358,6 +359,14 @@ func (l *Store) IsUnsettled(at Place) bool {
 	defer l.mu.Unlock()
 	_, departed := l.departed[at]
 	return departed || l.pending[at] > 0
+}
+
+// Departure returns the departure from a place.
+func (l *Store) Departure(at Place) (Departure, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d, ok := l.departed[at]
+	return d, ok
 }
 
 // IsDeparted reports whether the file at a place is hidden.

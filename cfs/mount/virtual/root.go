@@ -59,6 +59,64 @@ func (r *Root) Stat(name string) (Info, error) {
 	return view.Stat(path)
 }
 
+// Takes reports whether what is written to a virtual name is taken.
+func (r *Root) Takes(name string) bool {
+	view, _, ok := r.Find(name)
+	_, isWriter := view.(Writer)
+	return ok && isWriter
+}
+
+// Write hands on what was written to a virtual name that takes it.
+func (r *Root) Write(name string, content []byte) error {
+	view, path, _ := r.Find(name)
+	w, ok := view.(Writer)
+	if !ok {
+		return ErrAccess
+	}
+	return w.Write(path, content)
+}
+
+// keeper returns the view of a name that can be made, renamed and removed.
+func (r *Root) keeper(name string) (k Keeper, path string, err error) {
+	view, path, _ := r.Find(name)
+	k, ok := view.(Keeper)
+	if !ok {
+		return nil, "", ErrAccess
+	}
+	return k, path, nil
+}
+
+// Create makes an empty file.
+func (r *Root) Create(name string) error {
+	k, path, err := r.keeper(name)
+	if err != nil {
+		return err
+	}
+	return k.Write(path, []byte{})
+}
+
+// Remove removes a file.
+func (r *Root) Remove(name string) error {
+	k, path, err := r.keeper(name)
+	if err != nil {
+		return err
+	}
+	return k.Remove(path)
+}
+
+// Rename renames a file within its view.
+func (r *Root) Rename(from, to string) error {
+	k, old, err := r.keeper(from)
+	if err != nil {
+		return err
+	}
+	other, path, err := r.keeper(to)
+	if err != nil || other != k {
+		return ErrAccess
+	}
+	return k.Rename(old, path)
+}
+
 // EventsAfter returns the index in a name of the form ".events.INDEX".
 func EventsAfter(name string) (index uint64, ok bool) {
 	digits, ok := strings.CutPrefix(name, EventsName+".")
