@@ -30,10 +30,11 @@ func newAgentGuest(t *testing.T) Place {
 		_ = agent.Wait()
 	})
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		// The socket is there a moment before anybody listens.
+		if got := p.qm(t, "guest cmd 101 ping"); got == "0" {
 			return p
 		} else if time.Now().After(deadline) {
-			t.Fatal(err)
+			t.Fatalf("%s does not answer: %s", program, got)
 		}
 	}
 }
