@@ -31,6 +31,8 @@ const (
 	electionTicks = 5 // randomized up to twice as much
 	// repeatTicks is after how long a proposal without a result is made again.
 	repeatTicks = 10
+	// candidateTicks is how long votes are waited for.
+	candidateTicks = 2
 )
 
 // Bounds of what one round takes together.
@@ -133,6 +135,7 @@ type Node struct {
 	changing  uint64 // ID of the last change of the members
 	proposed  uint64 // number of proposals taken so far
 	ticks     uint64
+	elected   int               // ticks for which votes have been counted
 	missed    bool              // a message to the leader was lost
 	silent    uint64            // ticks since the last sign of a majority
 	heard     map[uint64]uint64 // tick of the last message of each node

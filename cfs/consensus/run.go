@@ -191,21 +191,31 @@ func (n *Node) tick() {
 	n.repeat(repeatTicks)
 }
 
-// campaign asks for votes as soon as the leader may be given up. Raft by itself
-// draws lots so that nodes do not ask at the same moment, and waits for up to twice
-// as long; here their clocks see to that (see pulse). Whoever heard the leader last
-// answers a tick later only, so it asks twice. Where messages travel for longer
-// than a tick the clocks are not far enough apart; after that Raft's lots decide.
+// campaign asks for votes as soon as the leader may be given up, and again for as
+// long as there is none. Raft by itself draws lots so that nodes do not ask at the
+// same moment, and waits for up to twice as long; here their clocks see to that (see
+// pulse), the first time. Whoever heard the leader last answers a tick later only,
+// so all ask twice. Then lots decide here too: it is not sure that clocks agree, and
+// messages may travel for longer than a tick.
 func (n *Node) campaign() {
-	if n.silent < electionTicks || n.silent > electionTicks+1 {
-		return
+	state := n.raft.BasicStatus().RaftState
+	if n.elected++; state != raft.StateCandidate {
+		n.elected = 0
 	}
-	if s := n.raft.BasicStatus().RaftState; s != raft.StateFollower && s != raft.StatePreCandidate {
+	counting := 0 < n.elected && n.elected <= candidateTicks
+	patient := n.silent < electionTicks || n.silent > electionTicks+1 && !n.lot()
+	if state == raft.StateLeader || counting || patient {
 		return
 	}
 	if err := n.raft.Campaign(); err != nil {
 		n.log.Debug("votes not asked for", "err", err)
 	}
+}
+
+// lot is drawn in each tick; no two nodes keep drawing the same.
+func (n *Node) lot() bool {
+	x := (n.opt.ID*0x9e3779b97f4a7c15 ^ n.ticks) * 0xbf58476d1ce4e5b9
+	return (x^x>>31)*0x94d049bb133111eb>>63 == 0
 }
 
 // handle does what Raft asks for, in the order that its documentation demands.
