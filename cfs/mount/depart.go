@@ -14,7 +14,7 @@ import (
 
 // depart hides a file that is renamed to a temporary name. The kernel takes the
 // node of the file to the new name, but the node stays that of the old name, under
-// which there may soon be other content: so the kernel is told at once, not in turn.
+// which there may soon be other content: so it is noted when the kernel was told.
 func (m *Mount) depart(caller *fuse.InHeader, e tree.Entry, mv move) error {
 	if !m.cfg.Proposer.Quorate() {
 		return errNoQuorum
@@ -24,10 +24,7 @@ func (m *Mount) depart(caller *fuse.InHeader, e tree.Entry, mv move) error {
 	if err := m.locals.Depart(mv.from, d, mv.to, e); err != nil {
 		return err
 	}
-	m.work.Go(func() {
-		defer close(moved)
-		m.server.EntryNotify(nodeID(mv.to.Parent), mv.to.Name) // waits for the end of the rename
-	})
+	m.queue.put(news{name: &mv.to, told: moved})
 	return nil
 }
 

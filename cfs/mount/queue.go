@@ -16,8 +16,9 @@ import (
 type news struct {
 	change tree.Change
 	own    origin.Origin
-	name   *local.Place // instead of a change: forget this name
-	inode  uint64       // instead of a change, if all: forget the attributes
+	name   *local.Place    // instead of a change: forget this name
+	told   chan<- struct{} // closed when that is done, if anybody waits for it
+	inode  uint64          // instead of a change, if all: forget the attributes
 	all    bool
 }
 
@@ -204,6 +205,10 @@ func (q *queue) tell(n news) {
 	case n.name != nil:
 		if dir, ok := q.m.cfg.Tree.Path(n.name.Parent); ok && q.isKnown(*n.name) {
 			q.bell.Later(bell.Ring{Op: bell.Look, Path: layout.Join(dir, n.name.Name)})
+		}
+		if n.told != nil {
+			q.bell.Flush()
+			close(n.told)
 		}
 	case n.all:
 		q.m.server.InodeNotify(nodeID(n.inode), -1, 0)
