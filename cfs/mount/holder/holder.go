@@ -1,7 +1,7 @@
 // Package holder tells who has a file open.
 //
-// It reads /proc/PID/fdinfo and nothing else there, because its callers answer
-// the kernel: links of descriptors, command lines and much more cannot be read
+// It reads /proc/PID/fdinfo and mountinfo and nothing else there, because its callers
+// answer the kernel: links of descriptors, command lines and much more cannot be read
 // while a process is being replaced by another program (exec), and the kernel
 // closes files in the middle of that. Whoever read them while such a close
 // waits for the answer would wait for ever, and so would ps. The package never
@@ -61,7 +61,7 @@ func (f File) isIn(process string) bool {
 	buf := make([]byte, 512)
 	return slices.ContainsFunc(names, func(n string) bool {
 		info, ok := read(dir, n, buf)
-		return ok && slices.Contains(f.Inodes, info.inode) && info.flags&unix.O_ACCMODE != unix.O_RDONLY && f.isOn(info.mount)
+		return ok && slices.Contains(f.Inodes, info.inode) && info.flags&unix.O_ACCMODE != unix.O_RDONLY && f.isOn(info.mount, process)
 	})
 }
 
@@ -108,18 +108,21 @@ func parse(text []byte) (info description, ok bool) {
 	return info, found == 3
 }
 
-// isOn reports whether a mount shows the file's file system. A mount that is not
-// in this process's table belongs to some other namespace and may.
-func (f File) isOn(mount uint64) bool {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return true
-	}
-	for line := range strings.Lines(string(table)) {
-		fields := strings.Fields(line)
-		if len(fields) > 2 && fields[0] == strconv.FormatUint(mount, 10) {
-			device, err := parseDevice(fields[2])
-			return err != nil || device == f.Device
+// isOn reports whether a mount shows the file's file system. Numbers of mounts are
+// the same in all namespaces, but each process lists only those of its own: so the
+// holder's is looked at too. What neither lists, as it was detached, may.
+func (f File) isOn(mount uint64, process string) bool {
+	for _, of := range []string{"/proc/self", process} {
+		table, err := os.ReadFile(of + "/mountinfo")
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(table)) {
+			fields := strings.Fields(line)
+			if len(fields) > 2 && fields[0] == strconv.FormatUint(mount, 10) {
+				device, err := parseDevice(fields[2])
+				return err != nil || device == f.Device
+			}
 		}
 	}
 	return true

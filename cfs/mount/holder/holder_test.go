@@ -1,6 +1,8 @@
 package holder
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +53,39 @@ func TestWhoHoldsAFile(t *testing.T) {
 	child.Wait()
 	if at.IsHeld() {
 		t.Error("nobody holds the file now")
+	}
+}
+
+// A file of another namespace may have the same number on another file system.
+func TestAnotherNamespacesFilesAreToldApart(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a namespace")
+	}
+	dir := t.TempDir()
+	child := exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs none "$0" && exec 1>"$0/f" && echo done >&2 && exec sleep 60`, dir)
+	said, err := child.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	line := make([]byte, len("done\n"))
+	if _, err := io.ReadFull(said, line); err != nil || string(line) != "done\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	pid := uint32(child.Process.Pid)
+	var s unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/root%s/f", pid, dir), &s); err != nil {
+		t.Fatal(err)
+	}
+	if at := (File{Device: s.Dev, Inodes: []uint64{s.Ino}}); !at.HeldBy(pid) {
+		t.Error("a file of another namespace is not held")
+	}
+	if at := (File{Device: s.Dev + 1, Inodes: []uint64{s.Ino}}); at.HeldBy(pid) {
+		t.Error("a file of another namespace with the same number is taken for the file")
 	}
 }
 
