@@ -15,6 +15,7 @@ import (
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/verbs/blockjob"
 	config "etcpve/cfs/format/guest"
 	"etcpve/cfs/layout"
 )
@@ -209,68 +210,28 @@ func (m *move) mirrorOne(ctx context.Context, q *monitor.Monitor, key string) er
 	}, nil)
 }
 
-// A blockJob is one job as QEMU tells of it.
-type blockJob struct {
-	ID      string
-	Status  string
-	Current int64 `json:"current-progress"`
-	Total   int64 `json:"total-progress"`
-	Error   string
-}
-
-// copies lists the jobs that copy drives to another node.
-func (j job) copies(ctx context.Context) (mine []blockJob, err error) {
-	var all []blockJob
-	if err := j.talk(ctx, "query-jobs", nil, &all); err != nil {
-		return nil, err
-	}
-	for _, b := range all {
-		if strings.HasPrefix(b.ID, jobPrefix) {
-			mine = append(mine, b)
-		}
-	}
-	return mine, nil
-}
+// copies are the block jobs that copy drives to another node.
+func (j job) copies() blockjob.Set { return blockjob.Set{Prefix: jobPrefix, Talk: j.talk} }
 
 // awaitCopies waits until all copies have come to a status.
 func (m *move) awaitCopies(ctx context.Context, status string) error {
-	told := map[string]int64{}
-	for {
-		all, err := m.copies(ctx)
-		if err != nil {
-			return err
+	all := m.copies()
+	done := func(p blockjob.Progress) (bool, error) {
+		switch {
+		case p.Error != "":
+			return false, fmt.Errorf("%s: %s", all.Name(p), p.Error)
+		case p.Status == "concluded" && status == "ready":
+			return false, fmt.Errorf("%s: the copy has ended", all.Name(p))
 		}
-		waits := 0
-		for _, b := range all {
-			if b.Error != "" {
-				return fmt.Errorf("%s: %s", strings.TrimPrefix(b.ID, jobPrefix), b.Error)
-			}
-			if tenth := b.Current * 10 / max(b.Total, 1); b.Total > 0 && tenth > told[b.ID] {
-				told[b.ID] = tenth
-				m.log.Printf("%s: transferred %d of %d bytes (%d%%)", strings.TrimPrefix(b.ID, jobPrefix), b.Current, b.Total, b.Current*100/b.Total)
-			}
-			if b.Status != status {
-				waits++
-			}
-			if b.Status == "concluded" && status == "ready" {
-				return fmt.Errorf("%s: the copy has ended", strings.TrimPrefix(b.ID, jobPrefix))
-			}
-		}
-		if waits == 0 {
-			return nil
-		}
-		select {
-		case <-time.After(poll):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return p.Status == status, nil
 	}
+	return all.Await(ctx, done, func(name, progress string) { m.log.Printf("%s: %s", name, progress) })
 }
 
 // finishCopies ends copies that are the same as their source, and lets go of what
 // they wrote to.
 func (m *move) finishCopies(ctx context.Context) error {
-	all, err := m.copies(ctx)
+	all, err := m.copies().List(ctx)
 	if err != nil {
 		return err
 	}
@@ -288,46 +249,12 @@ func (m *move) finishCopies(ctx context.Context) error {
 
 // endCopies ends all copies as they are.
 func (j job) endCopies(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		all, err := j.copies(ctx)
-		if err != nil {
-			return err
-		}
-		if len(all) == 0 {
-			return j.closeCopies(ctx)
-		}
-		for _, b := range all {
-			verb, args := "block-job-cancel", map[string]any{"device": b.ID, "force": true}
-			if b.Status == "concluded" {
-				verb, args = "job-dismiss", map[string]any{"id": b.ID}
-			}
-			// It may have come further meanwhile; the next look tells.
-			_ = j.talk(ctx, verb, args, nil)
-		}
-		select {
-		case <-time.After(poll):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (j job) closeCopies(ctx context.Context) error {
-	var nodes []struct {
-		Name string `json:"node-name"`
-	}
-	if err := j.talk(ctx, "query-named-block-nodes", map[string]any{"flat": true}, &nodes); err != nil {
+	all := j.copies()
+	if err := all.Cancel(ctx); err != nil {
 		return err
 	}
-	var failures error
-	for _, n := range nodes {
-		if strings.HasPrefix(n.Name, jobPrefix) {
-			failures = errors.Join(failures, j.talk(ctx, "blockdev-del", map[string]any{"node-name": n.Name}, nil))
-		}
-	}
-	return failures
+	refusals, err := all.Close(ctx)
+	return errors.Join(append(refusals, err)...)
 }
 
 // downtime is how long a guest may stand still, in milliseconds, where

@@ -13,7 +13,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"etcpve/agents/qemu/monitor"
 	"etcpve/agents/qemu/verbs/job"
@@ -43,9 +42,6 @@ func (j Jobs) tag() string {
 
 // JobName names the block job for a drive.
 func (j Jobs) JobName(node string) string { return j.tag() + strings.TrimPrefix(node, "drive-") }
-
-// jobPoll is how often block jobs are looked at.
-const jobPoll = 100 * time.Millisecond
 
 // OpenDrive returns the key under which a running QEMU has a volume.
 func (j Jobs) OpenDrive(vmid uint32, volume string) (key string, ok bool, err error) {
@@ -107,59 +103,23 @@ func (j Jobs) BackUp(ctx context.Context, vmid uint32, copies []*Backup) (err er
 	return errors.Join(err, j.CancelJobs(context.WithoutCancel(ctx), vmid))
 }
 
-// A progress is one job as QEMU tells of it.
-type progress struct {
-	ID      string
-	Status  string
-	Current int64 `json:"current-progress"`
-	Total   int64 `json:"total-progress"`
-	Error   string
+// set is the block jobs of this task in a QEMU.
+func (j Jobs) set(vmid uint32) Set {
+	return Set{Prefix: j.tag(), Talk: func(ctx context.Context, command string, args map[string]any, result any) error {
+		return j.Command(ctx, vmid, command, args, result)
+	}}
 }
 
-// jobs lists the block jobs of verbs.
-func (j Jobs) jobs(ctx context.Context, vmid uint32) (mine []progress, err error) {
-	var all []progress
-	if err := j.Command(ctx, vmid, "query-jobs", nil, &all); err != nil {
-		return nil, err
-	}
-	for _, b := range all {
-		if strings.HasPrefix(b.ID, j.tag()) {
-			mine = append(mine, b)
-		}
-	}
-	return mine, nil
-}
-
-// AwaitJobs waits until all jobs have come to a status, and tells how far they are.
+// AwaitJobs waits until all jobs have come to a status, or have ended, and tells how
+// far they are.
 func (j Jobs) AwaitJobs(ctx context.Context, vmid uint32, status string) error {
-	told := map[string]int64{}
-	for {
-		all, err := j.jobs(ctx, vmid)
-		if err != nil {
-			return err
+	done := func(p Progress) (bool, error) {
+		if p.Error != "" {
+			return false, fmt.Errorf("block job %s: %s", p.ID, p.Error)
 		}
-		waits := 0
-		for _, b := range all {
-			if b.Error != "" {
-				return fmt.Errorf("block job %s: %s", b.ID, b.Error)
-			}
-			if tenth := b.Current * 10 / max(b.Total, 1); b.Total > 0 && tenth > told[b.ID] {
-				told[b.ID] = tenth
-				j.Log.Printf("drive-%s: transferred %d of %d bytes (%d%%)", strings.TrimPrefix(b.ID, j.tag()), b.Current, b.Total, b.Current*100/b.Total)
-			}
-			if b.Status != status && b.Status != "concluded" {
-				waits++
-			}
-		}
-		if waits == 0 {
-			return nil
-		}
-		select {
-		case <-time.After(jobPoll):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return p.Status == status || p.Status == "concluded", nil
 	}
+	return j.set(vmid).Await(ctx, done, func(name, progress string) { j.Log.Printf("drive-%s: %s", name, progress) })
 }
 
 // CancelJobs ends all jobs of verbs in a QEMU, and lets go of what they wrote to.
@@ -167,48 +127,10 @@ func (j Jobs) CancelJobs(ctx context.Context, vmid uint32) error {
 	if running, err := j.Running(ctx, vmid); err != nil || !running {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		all, err := j.jobs(ctx, vmid)
-		if err != nil {
-			return err
-		}
-		if len(all) == 0 {
-			return j.closeNodes(ctx, vmid)
-		}
-		for _, b := range all {
-			verb, args := "job-cancel", map[string]any{"id": b.ID}
-			switch b.Status {
-			case "concluded":
-				verb = "job-dismiss"
-			case "ready", "running", "standby", "paused":
-				verb, args = "block-job-cancel", map[string]any{"device": b.ID, "force": true}
-			}
-			// It may have come further meanwhile; the next look tells.
-			_ = j.Command(ctx, vmid, verb, args, nil)
-		}
-		select {
-		case <-time.After(jobPoll):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// closeNodes lets go of the nodes that jobs wrote to and no disk uses.
-func (j Jobs) closeNodes(ctx context.Context, vmid uint32) error {
-	var nodes []struct {
-		Name string `json:"node-name"`
-	}
-	if err := j.Command(ctx, vmid, "query-named-block-nodes", map[string]any{"flat": true}, &nodes); err != nil {
+	all := j.set(vmid)
+	if err := all.Cancel(ctx); err != nil {
 		return err
 	}
-	for _, n := range nodes {
-		if strings.HasPrefix(n.Name, j.tag()) {
-			// A node that a disk uses now is refused, and stays.
-			_ = j.Command(ctx, vmid, "blockdev-del", map[string]any{"node-name": n.Name}, nil)
-		}
-	}
-	return nil
+	_, err := all.Close(ctx) // what a disk uses now is refused, and stays
+	return err
 }
