@@ -184,11 +184,11 @@ func (n *Node) tick() {
 	n.missSnapshots()
 	n.listen()
 	n.campaign()
+	after := uint64(repeatTicks)
 	if n.missed {
-		n.missed = false
-		n.repeat(0)
+		after, n.missed = 0, false
 	}
-	n.repeat(repeatTicks)
+	n.repeat(after)
 }
 
 // campaign asks for votes as soon as the leader may be given up, and again for as
