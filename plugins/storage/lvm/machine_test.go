@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"etcpve/agents/host"
+	"etcpve/agents/storage/storagetest"
 )
 
 // A machine stands in for a node with the volume group "vg", in it the thin pool
@@ -221,27 +221,14 @@ func (m *machine) dd(c host.Command) error {
 		l := m.find(name)
 		switch {
 		case key == "if" && l != nil && l.active:
-			_, err := io.Copy(c.Output, io.LimitReader(endless(l.content), l.size))
-			return err
+			return storagetest.Fill(c.Output, l.content, l.size)
 		case key == "of" && l != nil && l.active && !l.readOnly:
-			text, err := io.ReadAll(c.Input)
-			if err == nil && int64(len(text)) != l.size {
-				err = fmt.Errorf("%d bytes for a volume of %d", len(text), l.size)
-			}
-			l.content = text[0]
+			content, err := storagetest.Drain(c.Input, l.size)
+			l.content = content
 			return err
 		}
 	}
 	return fmt.Errorf("%s: no such device", c)
-}
-
-type endless byte
-
-func (e endless) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = byte(e)
-	}
-	return len(p), nil
 }
 
 // The machine as storagetest asks it.

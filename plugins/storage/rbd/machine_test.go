@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"etcpve/agents/host"
+	"etcpve/agents/storage/storagetest"
 )
 
 // A machine stands in for a node with a Ceph cluster. It does what rbd, ceph and
@@ -172,8 +173,7 @@ func (m *machine) work(c host.Command, verb string, i *img, n int, options map[s
 		if n >= 0 {
 			content = i.states[n].content
 		}
-		_, err := io.Copy(c.Output, io.LimitReader(endless(content), i.size<<20))
-		return nil, err
+		return nil, storagetest.Fill(c.Output, content, i.size<<20)
 	default:
 		return nil, fmt.Errorf("%s: no such command", c)
 	}
@@ -269,15 +269,6 @@ func (m *machine) convert(from, to string) error {
 	}
 	target.content = source.content
 	return nil
-}
-
-type endless byte
-
-func (e endless) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = byte(e)
-	}
-	return len(p), nil
 }
 
 // at returns the image behind a path.

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"etcpve/agents/host"
+	"etcpve/agents/storage/storagetest"
 )
 
 // A Machine has a pool.
@@ -297,27 +298,14 @@ func (m *Machine) dd(c host.Command) error {
 		d := m.Sets[strings.TrimPrefix(name, "/dev/zvol/")]
 		switch {
 		case key == "if" && d != nil:
-			_, err := io.Copy(c.Output, io.LimitReader(endless(d.Content), d.Volsize))
-			return err
+			return storagetest.Fill(c.Output, d.Content, d.Volsize)
 		case key == "of" && d != nil:
-			text, err := io.ReadAll(c.Input)
-			if err == nil && int64(len(text)) != d.Volsize {
-				err = fmt.Errorf("%d bytes for a volume of %d", len(text), d.Volsize)
-			}
-			d.Content = text[0]
+			content, err := storagetest.Drain(c.Input, d.Volsize)
+			d.Content = content
 			return err
 		}
 	}
 	return fmt.Errorf("%s: no such device", c)
-}
-
-type endless byte
-
-func (e endless) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = byte(e)
-	}
-	return len(p), nil
 }
 
 // at returns the data set behind a path.
