@@ -186,7 +186,7 @@ func (a *Agent) reap(ctx context.Context, vmid uint32, action Action) error {
 	if r.Hooked {
 		a.told(ctx, vmid, r.Config, postStop)
 	}
-	return errors.Join(err, cgroup.Node().Remove(vmid), a.forget(ctx, vmid))
+	return errors.Join(err, cgroup.Node(a.Slice).Remove(vmid), a.forget(ctx, vmid))
 }
 
 // blame records that QEMU is gone though nobody asked it to go.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"etcpve/agents/qemu/cmdline"
-	"etcpve/agents/qemu/directories"
+	"etcpve/cfs/format/section"
 	"etcpve/cfs/layout"
 )
 
@@ -184,8 +184,8 @@ func (a *Agent) managed() (map[uint32]bool, error) {
 		return nil, err
 	}
 	managed := map[uint32]bool{}
-	for _, s := range directories.Sections(string(content)) {
-		if vmid, ok := layout.ParseVMID(s.ID); ok && s.Kind == "vm" {
+	for _, s := range section.ParseDocument(string(content), "").Sections {
+		if vmid, ok := layout.ParseVMID(s.ID); ok && s.Type == "vm" {
 			managed[vmid] = true
 		}
 	}

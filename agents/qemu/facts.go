@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,9 +11,9 @@ import (
 
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/cmdline"
-	"etcpve/agents/qemu/directories"
 	"etcpve/agents/qemu/hardware"
 	"etcpve/agents/qemu/port"
+	"etcpve/cfs/format/section"
 )
 
 var versionText = regexp.MustCompile(`version (\d+)\.(\d+)`)
@@ -114,10 +115,15 @@ func (a *Agent) cpuModels() (map[string]cmdline.Options, error) {
 		return nil, err
 	}
 	models := map[string]cmdline.Options{}
-	for _, s := range directories.Sections(string(content)) {
-		if s.Kind == "cpu-model" {
-			models[s.ID] = s.Options
+	for _, s := range section.ParseDocument(string(content), "").Sections {
+		if s.Type != "cpu-model" {
+			continue
 		}
+		model := cmdline.Options{}
+		for _, e := range s.Entries {
+			model[e.Key] = cmp.Or(e.Value, "1") // a key alone says yes
+		}
+		models[s.ID] = model
 	}
 	return models, nil
 }

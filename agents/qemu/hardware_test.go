@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,8 +41,8 @@ func TestRunningGuestTakesUSBBootOrderAndShares(t *testing.T) {
 		t.Errorf("affinity: 0 is not in effect, %v", err)
 	}
 	quota := ""
-	for _, file := range []string{"/sys/fs/cgroup/cpu/qemu.slice/100.scope/cpu.cfs_quota_us", "/sys/fs/cgroup/qemu.slice/100.scope/cpu.max"} {
-		if content, err := os.ReadFile(file); err == nil {
+	for _, file := range []string{"/sys/fs/cgroup/cpu/%s/100.scope/cpu.cfs_quota_us", "/sys/fs/cgroup/%s/100.scope/cpu.max"} {
+		if content, err := os.ReadFile(fmt.Sprintf(file, n.slice())); err == nil {
 			quota = string(content)
 		}
 	}

@@ -61,7 +61,7 @@ func (a *Agent) share(ctx context.Context, vmid uint32, config cmdline.Config) e
 	if err != nil {
 		return err
 	}
-	if err := cgroup.Node().Place(vmid, r.Process.PID, share); err != nil {
+	if err := cgroup.Node(a.Slice).Place(vmid, r.Process.PID, share); err != nil {
 		return err
 	}
 	cpus := config["affinity"]

@@ -29,8 +29,8 @@ import (
 	"time"
 
 	"etcpve/agents/host"
+	"etcpve/agents/qemu/cgroup"
 	"etcpve/agents/qemu/cmdline"
-	"etcpve/agents/qemu/directories"
 	"etcpve/agents/qemu/hotplug"
 	"etcpve/agents/qemu/plug"
 	"etcpve/agents/qemu/port"
@@ -52,6 +52,7 @@ type Options struct {
 	RunDir string // for sockets, pid files and records; default /run/qemu-server
 	Locks  string // for the node's guest locks; default /var/lock/qemu-server
 	Binary string // QEMU; default qemu-system-x86_64
+	Slice  string // the control group of the VMs; default qemu.slice
 	BootID string // of the node; default the kernel's
 	Kernel string // to probe KVM with; default the newest of /boot
 
@@ -62,7 +63,7 @@ type Options struct {
 	// NoKVM keeps every guest off KVM without probing it.
 	NoKVM bool
 
-	Volumes Volumes    // default: the directories of storage.cfg
+	Volumes Volumes    // of the storages
 	Free    Freer      // of states that were resumed; nil keeps them
 	Ports   plug.Ports // default: by ip(8)
 	Log     *slog.Logger
@@ -89,6 +90,7 @@ func New(o Options) (*Agent, error) {
 	defaultTo(&o.Locks, "/var/lock/qemu-server")
 	defaultTo(&o.Binary, "qemu-system-x86_64")
 	defaultTo(&o.KVMCache, "/run/etcpve/kvm-probe")
+	defaultTo(&o.Slice, cgroup.Slice)
 	if o.BootID == "" {
 		text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 		if err != nil {
@@ -100,9 +102,6 @@ func New(o Options) (*Agent, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("qemu: %w", err)
 		}
-	}
-	if o.Volumes == nil {
-		o.Volumes = directories.Storages{Tree: o.Tree, Node: o.Node}
 	}
 	if o.Ports == nil {
 		o.Ports = port.New()

@@ -16,11 +16,15 @@ import (
 	"time"
 
 	"etcpve/agents/host"
+	"etcpve/agents/qemu/cgroup"
 	"etcpve/agents/qemu/cmdline"
 	"etcpve/agents/qemu/monitor"
 	"etcpve/agents/qemu/pages"
 	"etcpve/agents/qemu/plug"
 	"etcpve/agents/qemu/record"
+	"etcpve/agents/qemu/storages"
+	"etcpve/agents/storage"
+	"etcpve/plugins/storage/dir"
 )
 
 // A node is a directory laid out like the cluster file system with an agent
@@ -75,14 +79,19 @@ func (n *node) must(err error) {
 	}
 }
 
+// slice is a control group of the test's own: VMs of other tests have the same VMIDs.
+func (n *node) slice() string { return filepath.Base(n.run) + ".slice" }
+
 func (n *node) options() Options {
 	var log slog.Handler = slog.NewTextHandler(testWriter{n.TB}, &slog.HandlerOptions{Level: slog.LevelDebug})
 	if n.quiet {
 		log = slog.DiscardHandler
 	}
+	run := host.System{}
+	catalog := storage.Catalog{Tree: n.tree, Node: "n1", Run: run, Plugins: map[string]storage.Plugin{"dir": dir.Plugin{Run: run}}}
 	return Options{
-		Tree: n.tree, Node: "n1", RunDir: n.run, Locks: filepath.Join(n.run, "lock"), NoKVM: true, BootID: "boot-1",
-		Ports: n.ports, Log: slog.New(log),
+		Tree: n.tree, Node: "n1", RunDir: n.run, Locks: filepath.Join(n.run, "lock"), Slice: n.slice(), NoKVM: true, BootID: "boot-1",
+		Volumes: storages.Resolver{Catalog: catalog}, Ports: n.ports, Log: slog.New(log),
 	}
 }
 
@@ -122,6 +131,17 @@ func (n *node) end() {
 		}
 	}
 	os.RemoveAll(n.run)
+	for _, slice := range []string{"/sys/fs/cgroup/cpu/" + n.slice(), "/sys/fs/cgroup/" + n.slice()} {
+		scopes, _ := filepath.Glob(filepath.Join(slice, "*.scope"))
+		for _, scope := range scopes {
+			var vmid uint32
+			fmt.Sscanf(filepath.Base(scope), "%d.scope", &vmid)
+			if err := cgroup.Node(n.slice()).Remove(vmid); err != nil {
+				n.Error(err)
+			}
+		}
+		os.Remove(slice) // where there is one
+	}
 }
 
 func (n *node) write(path, content string) {

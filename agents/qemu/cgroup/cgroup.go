@@ -37,11 +37,14 @@ func Parse(limit, units string) (s Share, err error) {
 	return s, nil
 }
 
-// Groups are those of a node below where the kernel shows them.
-type Groups struct{ Root string }
+// Groups are those of a node's VMs, below where the kernel shows them.
+type Groups struct{ Root, Slice string }
 
-// Node is this machine.
-func Node() Groups { return Groups{Root: "/sys/fs/cgroup"} }
+// Slice is the group of all VMs of a node.
+const Slice = "qemu.slice"
+
+// Node is this machine; all agents of one slice have their VMs in common.
+func Node(slice string) Groups { return Groups{Root: "/sys/fs/cgroup", Slice: slice} }
 
 // period is that of a CPU limit, in microseconds.
 const period = 100_000
@@ -55,11 +58,11 @@ const (
 // where returns the slice of all VMs, and whether it is of cgroup v2.
 func (g Groups) where() (slice string, v2 bool, err error) {
 	if _, err := os.Stat(filepath.Join(g.Root, "cgroup.controllers")); err == nil {
-		return filepath.Join(g.Root, "qemu.slice"), true, nil
+		return filepath.Join(g.Root, g.Slice), true, nil
 	}
 	old := filepath.Join(g.Root, "cpu")
 	if _, err := os.Stat(filepath.Join(old, "cgroup.procs")); err == nil {
-		return filepath.Join(old, "qemu.slice"), false, nil
+		return filepath.Join(old, g.Slice), false, nil
 	}
 	return "", false, fmt.Errorf("%s: no CPU controller", g.Root)
 }
@@ -125,14 +128,17 @@ func put(dir, name, value string) error {
 	return os.WriteFile(filepath.Join(dir, name), []byte(value), 0o644)
 }
 
-// Remove takes the group of a VM away, whose process has ended.
+// Remove takes the group of a VM away, whose process has ended. A group that another
+// process is in stays: on a machine that plays several nodes, a VM that moved from one
+// to the other is still in it, and whoever ends it removes it.
 func (g Groups) Remove(vmid uint32) error {
 	slice, _, err := g.where()
 	if err != nil {
 		return nil // then there never was one
 	}
+	dir := scope(slice, vmid)
 	for range 50 { // the kernel counts a process for a moment after its end
-		if err = syscall.Rmdir(scope(slice, vmid)); err != syscall.EBUSY {
+		if err = syscall.Rmdir(dir); err != syscall.EBUSY {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -140,8 +146,11 @@ func (g Groups) Remove(vmid uint32) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if inside, unread := os.ReadFile(filepath.Join(dir, "cgroup.procs")); unread == nil && len(inside) > 0 {
+		return nil
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", scope(slice, vmid), err)
+		return fmt.Errorf("%s: %w", dir, err)
 	}
 	return nil
 }

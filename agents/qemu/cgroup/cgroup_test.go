@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -42,7 +43,7 @@ func TestShareIsWrittenForBothHierarchies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := (Groups{root}).Place(100, 77, share); err != nil {
+		if err := (Groups{root, Slice}).Place(100, 77, share); err != nil {
 			t.Fatal(err)
 		}
 		for file, want := range c.want {
@@ -59,24 +60,13 @@ func TestShareIsWrittenForBothHierarchies(t *testing.T) {
 }
 
 func TestKernelTakesTheShare(t *testing.T) {
-	g := Node()
+	g := Node(Slice)
 	slice, v2, err := g.where()
 	if err != nil {
 		t.Skip(err)
 	}
 	const vmid = 999_999_901
-	cmd := exec.Command("sleep", "1000")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := false
-	end := func() {
-		if !ended {
-			ended = true
-			cmd.Process.Kill()
-			cmd.Wait()
-		}
-	}
+	cmd, end := process(t)
 	defer end()
 	if err := g.Place(vmid, cmd.Process.Pid, Share{CPUs: 0.25, Units: 200}); err != nil {
 		t.Skipf("groups cannot be made here: %v", err)
@@ -99,6 +89,54 @@ func TestKernelTakesTheShare(t *testing.T) {
 		t.Errorf("%s is still %q", file, got)
 	}
 	end()
+	if err := g.Remove(vmid); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(scope(slice, vmid)); err == nil {
+		t.Error("the group is still there")
+	}
+}
+
+// process begins one that waits, and can be ended before the test does.
+func process(t *testing.T) (cmd *exec.Cmd, end func()) {
+	t.Helper()
+	cmd = exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd, end
+}
+
+// TestGroupStaysWhileSomebodyIsInIt as where two nodes of a lab have one VM in turn.
+func TestGroupStaysWhileSomebodyIsInIt(t *testing.T) {
+	g := Node(Slice)
+	slice, _, err := g.where()
+	if err != nil {
+		t.Skip(err)
+	}
+	const vmid = 999_999_902
+	gone, endOne := process(t)
+	stays, endOther := process(t)
+	defer g.Remove(vmid)
+	defer endOther()
+	defer endOne()
+	for _, p := range []*exec.Cmd{gone, stays} {
+		if err := g.Place(vmid, p.Process.Pid, Share{}); err != nil {
+			t.Skipf("groups cannot be made here: %v", err)
+		}
+	}
+	endOne()
+	if err := g.Remove(vmid); err != nil {
+		t.Error(err)
+	}
+	if got := read(t, scope(slice, vmid), "cgroup.procs"); got != strconv.Itoa(stays.Process.Pid) {
+		t.Errorf("the group has %q", got)
+	}
+	endOther()
 	if err := g.Remove(vmid); err != nil {
 		t.Error(err)
 	}

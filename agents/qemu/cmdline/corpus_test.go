@@ -17,10 +17,12 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu/backend"
 	"etcpve/agents/qemu/cmdline"
-	"etcpve/agents/qemu/directories"
 	"etcpve/agents/qemu/firmware"
 	"etcpve/agents/qemu/monitor"
+	"etcpve/agents/qemu/storages"
+	"etcpve/agents/storage"
 	"etcpve/fixtures/golden"
+	"etcpve/plugins/storage/dir"
 )
 
 // mainSection reads the keys of a configuration up to its first section.
@@ -105,7 +107,7 @@ type bench struct {
 	*testing.T
 	host    cmdline.Host
 	volumes []cmdline.Volume // one for each time one was asked for: some have a volume twice
-	store   directories.Storages
+	store   storages.Resolver
 	kinds   map[string]string // of the storages
 	dir     string
 }
@@ -145,8 +147,8 @@ func (b *bench) storages(corpus string) {
 	b.Helper()
 	var environment struct {
 		Storage map[string]struct {
-			Type, Path string
-			Content    map[string]int
+			Type, Path, Server, Share string
+			Content                   map[string]int
 		}
 	}
 	if corpus != "" {
@@ -166,11 +168,16 @@ func (b *bench) storages(corpus string) {
 			content = append(content, c)
 		}
 		fmt.Fprintf(&text, "%s: %s\n\tpath %s\n\tcontent %s\n", s.Type, id, filepath.Join(b.dir, "s", id), strings.Join(content, ","))
+		if s.Type == "cifs" {
+			fmt.Fprintf(&text, "\tserver %s\n\tshare %s\n", s.Server, s.Share)
+		}
+		text.WriteString("\n")
 	}
 	if err := os.WriteFile(filepath.Join(b.dir, "storage.cfg"), []byte(text.String()), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	b.store = directories.Storages{Tree: b.dir, Node: "n1"}
+	kept := dir.Plugin{Run: host.System{}} // that a type keeps files is all that matters
+	b.store.Catalog = storage.Catalog{Tree: b.dir, Node: "n1", Run: host.System{}, Plugins: map[string]storage.Plugin{"dir": kept, "btrfs": kept, "cifs": kept}}
 }
 
 // volume makes an empty image for a volume of any storage. Whether a storage

@@ -20,6 +20,7 @@ import (
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/place"
 	"etcpve/agents/qemu/record"
+	"etcpve/agents/qemu/storages"
 	"etcpve/agents/qemu/verbs"
 	"etcpve/agents/storage"
 	"etcpve/agents/task"
@@ -67,7 +68,7 @@ func placeOf(tree, node, run string) place.Place {
 
 // serveNode is the agents of VMs and of tasks until ctx ends.
 func serveNode(ctx context.Context, p place.Place) error {
-	o := qemu.Options{Tree: p.Tree, Node: p.Node, RunDir: p.RunDir, Locks: p.Locks, NoKVM: true, BootID: "boot-1", Free: p.Catalog, Log: p.Log}
+	o := qemu.Options{Tree: p.Tree, Node: p.Node, RunDir: p.RunDir, Locks: p.Locks, NoKVM: true, BootID: "boot-1", Free: p.Catalog, Volumes: storages.Resolver{Catalog: p.Catalog}, Log: p.Log}
 	vms, err := qemu.New(o)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/place"
 	"etcpve/agents/qemu/record"
+	"etcpve/agents/qemu/storages"
 	"etcpve/agents/storage"
 	"etcpve/agents/task"
 )
@@ -72,7 +73,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 // runAgents is both agents until ctx ends.
 func runAgents(ctx context.Context, p place.Place) error {
 	vms, err := qemu.New(qemu.Options{
-		Tree: p.Tree, Node: p.Node, RunDir: p.RunDir, Locks: p.Locks, NoKVM: true, BootID: "boot-1", Free: p.Catalog, Log: p.Log,
+		Tree: p.Tree, Node: p.Node, RunDir: p.RunDir, Locks: p.Locks, NoKVM: true, BootID: "boot-1", Free: p.Catalog, Volumes: storages.Resolver{Catalog: p.Catalog}, Log: p.Log,
 	})
 	if err != nil {
 		return err

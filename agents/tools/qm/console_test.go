@@ -24,6 +24,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/qemu"
 	"etcpve/agents/qemu/record"
+	"etcpve/agents/qemu/storages"
 )
 
 // echo is a boot sector that sends what comes in by its serial port back, and
@@ -70,7 +71,7 @@ func newGuest(t *testing.T) Place {
 // beginVMs runs the agent of VMs, and ends what it started.
 func (p Place) beginVMs(t *testing.T) {
 	t.Helper()
-	vms, err := qemu.New(qemu.Options{Tree: p.Tree, Node: "n1", RunDir: p.RunDir, Locks: p.RunDir, NoKVM: true, BootID: "boot-1", Log: slog.New(slog.DiscardHandler)})
+	vms, err := qemu.New(qemu.Options{Tree: p.Tree, Node: "n1", RunDir: p.RunDir, Locks: p.RunDir, NoKVM: true, BootID: "boot-1", Volumes: storages.Resolver{Catalog: p.catalog()}, Log: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

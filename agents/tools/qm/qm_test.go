@@ -75,9 +75,7 @@ func (p Place) beginTasks(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	v := verbs.Verbs{Place: place.Place{Tree: p.Tree, Node: "n1", RunDir: p.RunDir, Locks: p.RunDir, Log: log, Catalog: storage.Catalog{
-		Tree: p.Tree, Node: "n1", Run: host.System{}, Locks: p.RunDir, Plugins: map[string]storage.Plugin{"dir": dir.Plugin{Run: host.System{}}},
-	}}}
+	v := verbs.Verbs{Place: place.Place{Tree: p.Tree, Node: "n1", RunDir: p.RunDir, Locks: p.RunDir, Log: log, Catalog: p.catalog()}}
 	tasks, err := task.New(task.Options{Tree: p.Tree, Node: "n1", LogDir: p.TaskLogs, Handlers: v.Handlers(), Repairs: v.Repairs(), Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +89,12 @@ func (p Place) beginTasks(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// catalog is the storages of files.
+func (p Place) catalog() storage.Catalog {
+	run := host.System{}
+	return storage.Catalog{Tree: p.Tree, Node: "n1", Run: run, Locks: p.RunDir, Plugins: map[string]storage.Plugin{"dir": dir.Plugin{Run: run}}}
 }
 
 // qm returns what a command prints, errors and exit code last.
