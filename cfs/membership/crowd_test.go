@@ -67,6 +67,45 @@ func crowd(t *testing.T, size int) (nodes []*Gossip, witnesses []*witness) {
 	return nodes, witnesses
 }
 
+// disperse ends them all and what is under way.
+func disperse(t *testing.T, nodes []*Gossip) {
+	t.Helper()
+	for _, g := range nodes {
+		if err := g.list.Shutdown(); err != nil {
+			t.Error(err)
+		}
+	}
+	time.Sleep(time.Minute)
+}
+
+// TestNewsReachesMoreNodesThanItsSenderTells counts on those who hear it first:
+// a sender alone tells it some times only, however many nodes there are.
+func TestNewsReachesMoreNodesThanItsSenderTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, witnesses := crowd(t, 24)
+		begun := time.Now()
+		for i := range 20 {
+			body := fmt.Sprint("item ", i)
+			if err := nodes[0].Spread(body, []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		var last time.Duration
+		for k, w := range witnesses[1:] {
+			for i := range 20 {
+				at := w.when(fmt.Sprint("item ", i))
+				if at.IsZero() {
+					t.Errorf("item %d did not reach node %d", i, k+1)
+				}
+				last = max(last, at.Sub(begun))
+			}
+		}
+		t.Logf("%d nodes have all news after %v", len(nodes), last)
+		disperse(t, nodes)
+	})
+}
+
 // TestNewsReachesACrowd measures how long news of one node takes to reach 50 and 200.
 func TestNewsReachesACrowd(t *testing.T) {
 	if os.Getenv("CROWD") == "" {
@@ -99,12 +138,7 @@ func TestNewsReachesACrowd(t *testing.T) {
 			if worst := took[len(took)-1]; worst > time.Second {
 				t.Errorf("%d nodes: %v", size, worst)
 			}
-			for _, g := range nodes {
-				if err := g.list.Shutdown(); err != nil {
-					t.Error(err)
-				}
-			}
-			time.Sleep(time.Minute) // what is under way ends
+			disperse(t, nodes)
 		})
 	}
 }

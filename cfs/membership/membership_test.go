@@ -124,42 +124,6 @@ func TestNodesFindEachOtherAndMissTheDead(t *testing.T) {
 	}
 }
 
-// TestNewsReachesMoreNodesThanItsSenderTells counts on those who hear it first:
-// a sender alone tells it some times only, however many nodes there are.
-func TestNewsReachesMoreNodesThanItsSenderTells(t *testing.T) {
-	const nodes = 24
-	var first *Gossip
-	var books []*notebook
-	for i := range nodes {
-		g, n := start(t, fmt.Sprintf("m%d", i), key, "m")
-		if first == nil {
-			first = g
-		} else if err := g.Join(first.address()); err != nil {
-			t.Fatal(err)
-		}
-		books = append(books, n)
-	}
-	eventually(t, "all are known", func() bool { return first.count() == nodes })
-	for i := range 20 {
-		body := fmt.Sprintf("item %d", i)
-		if err := first.Spread(body, []byte(body)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	began := time.Now()
-	eventually(t, "all have all news", func() bool {
-		for _, n := range books[1:] {
-			for i := range 20 {
-				if !n.has(fmt.Sprintf("news item %d", i)) {
-					return false
-				}
-			}
-		}
-		return true
-	})
-	t.Logf("%d nodes have all news after %v", nodes, time.Since(began))
-}
-
 func TestKeepJoinedRepairsAColdStart(t *testing.T) {
 	g1, _ := start(t, "n1", key, "n2")
 	g2, _ := start(t, "n2", key, "n1")
