@@ -2,13 +2,14 @@ package task
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"etcpve/cfs/format/members"
 )
 
 // silentAfter is how long a node may not answer before its tasks are said to
@@ -52,21 +53,17 @@ func (a *Agent) watchNodes(ctx context.Context) {
 
 // members tells which nodes answer; none, if this is not a cluster with quorum.
 func (a *Agent) members() map[string]bool {
-	var m struct {
-		Cluster struct {
-			Quorate int `json:"quorate"`
-		} `json:"cluster"`
-		Nodes map[string]struct {
-			Online int `json:"online"`
-		} `json:"nodelist"`
-	}
 	text, err := os.ReadFile(filepath.Join(a.Tree, ".members"))
-	if err != nil || json.Unmarshal(text, &m) != nil || m.Cluster.Quorate == 0 {
+	if err != nil {
+		return nil
+	}
+	m, err := members.Parse(text)
+	if err != nil || !m.Quorate {
 		return nil
 	}
 	online := map[string]bool{}
 	for name, n := range m.Nodes {
-		online[name] = n.Online != 0
+		online[name] = n.Online
 	}
 	return online
 }

@@ -12,7 +12,7 @@ import (
 	"etcpve/cfs/format/upid"
 )
 
-const members = `{"nodename": "n1", "cluster": {"name": "x", "version": 1, "nodes": 3, "quorate": 1}, "nodelist": {
+const threeNodes = `{"nodename": "n1", "cluster": {"name": "x", "version": 1, "nodes": 3, "quorate": 1}, "nodelist": {
 "n1": {"id": 1, "online": 1}, "n2": {"id": 2, "online": 0}, "n3": {"id": 3, "online": 1}}}`
 
 // TestTaskOfASilentNodeHasAnUnknownEnd also when it is asked about from elsewhere;
@@ -25,7 +25,7 @@ func TestTaskOfASilentNodeHasAnUnknownEnd(t *testing.T) {
 			lost := upid.UPID{Node: "n2", PID: 1, PStart: 1, StartTime: 1, Type: "hang", User: "root@pam"}
 			done := upid.UPID{Node: "n2", PID: 1, PStart: 1, StartTime: 2, Type: "hang", User: "root@pam"}
 			for path, text := range map[string]string{
-				".members": members, Dir("n2") + "/" + lost.String(): "type: hang\nrequest: request-x\n", Dir("n2") + "/" + done.String(): "type: hang\nstatus: OK\n",
+				".members": threeNodes, Dir("n2") + "/" + lost.String(): "type: hang\nrequest: request-x\n", Dir("n2") + "/" + done.String(): "type: hang\nstatus: OK\n",
 				Dir("n2") + "/request-y": "type: hang\n",
 			} {
 				path = filepath.Join(o.Tree, path)
