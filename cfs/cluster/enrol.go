@@ -70,9 +70,25 @@ func (c *Cluster) enter(ctx context.Context, n corosync.Node, force bool) (id ui
 		} else {
 			root.Add(n)
 		}
-		return nil
+		return c.verify(root, n.Name)
 	})
 	return n.ID, definition, err
+}
+
+// verify refuses a definition with a new node that would not be one to save: a node that
+// lacks a link would be cut off by a failure that the others survive.
+func (c *Cluster) verify(root *corosync.Section, node string) (err error) {
+	wrong, doubtful := corosync.Verify(root, resolver(root.Sections["totem"].Entries["ip_version"]))
+	for _, w := range doubtful {
+		c.log.Warn("the definition is doubtful", "path", corosync.File, "key", w.Key, "err", w.Message)
+	}
+	for _, w := range wrong {
+		err = errors.Join(err, &w)
+	}
+	if err != nil {
+		return fmt.Errorf("the definition with node %s, whose addresses --link0 to --link7 give: %w", node, err)
+	}
+	return nil
 }
 
 // Prepare adds a node to the definition that has not asked yet.
@@ -111,31 +127,11 @@ func admissible(d corosync.Definition, highest uint32, n *corosync.Node) error {
 			}
 		}
 	}
-	if err := sameLinks(d, *n); err != nil {
-		return err
-	}
 	if n.ID == 0 {
 		n.ID = highest + 1
 	}
 	if len(d.Nodes) >= maxNodes {
 		return fmt.Errorf("the cluster has %d nodes already", len(d.Nodes))
-	}
-	return nil
-}
-
-// sameLinks refuses a node that lacks a link, or has one that nobody else has: it would
-// be cut off by a failure that the others survive. The witness has one address.
-func sameLinks(d corosync.Definition, n corosync.Node) error {
-	if n.Witness {
-		return nil
-	}
-	for link := range corosync.MaxLinks {
-		switch has := n.Addresses[link] != ""; {
-		case has && !slices.Contains(d.Links, link):
-			return fmt.Errorf("node %s: the cluster has no link %d", n.Name, link)
-		case !has && slices.Contains(d.Links, link):
-			return fmt.Errorf("node %s: no address for link %d, which the cluster has: name it with --link%d", n.Name, link, link)
-		}
 	}
 	return nil
 }

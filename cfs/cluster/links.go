@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/membership"
@@ -21,8 +22,9 @@ type seat []netip.Addr
 // seat resolves the addresses of this node. A link whose name cannot be resolved is
 // left out as long as another one remains.
 func (c *Cluster) seat(ctx context.Context, own corosync.Node) (s seat, err error) {
-	for _, name := range c.Definition().Addresses(own) {
-		a, e := resolve(ctx, name)
+	d := c.Definition()
+	for _, name := range d.Addresses(own) {
+		a, e := resolve(ctx, name, d.IPVersion)
 		if e != nil {
 			err = errors.Join(err, e)
 			continue
@@ -169,13 +171,32 @@ func (c *Cluster) ways() map[string]string {
 
 // resolve turns an address of the definition, which may be a name, into one to
 // listen on.
-func resolve(ctx context.Context, name string) (netip.Addr, error) {
+func resolve(ctx context.Context, name, ipVersion string) (netip.Addr, error) {
 	if a, err := netip.ParseAddr(name); err == nil {
 		return a, nil
 	}
 	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return netip.Addr{}, fmt.Errorf("cluster: own address %s: %w", name, err)
 	}
-	return list[0].Unmap(), nil
+	a, ok := corosync.Pick(list, ipVersion)
+	if !ok {
+		return a, fmt.Errorf("cluster: own address %s: none that %s allows", name, ipVersion)
+	}
+	return a, nil
+}
+
+// resolveWithin is for how long a save of the definition waits for all its names.
+const resolveWithin = time.Second
+
+// resolver returns what corosync.Verify asks for the address of a name. A save, which
+// waits for it, has no context of its own.
+func resolver(ipVersion string) func(name string) (string, bool) {
+	end := time.Now().Add(resolveWithin)
+	return func(name string) (string, bool) {
+		ctx, cancel := context.WithDeadline(context.Background(), end)
+		defer cancel()
+		a, err := resolve(ctx, name, ipVersion)
+		return a.String(), err == nil
+	}
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -30,45 +31,73 @@ func (r *Review) Write(part []byte) []text.Error {
 	return nil
 }
 
-// End returns the reason for which the save is refused.
+// End returns the reasons for which the save is refused, or what is doubtful.
 func (r *Review) End() (refused, warnings []text.Error) {
 	old := r.cluster.Definition()
 	if len(old.Nodes) == 0 {
 		return nil, []text.Error{{File: corosync.File, Message: ErrAlone.Error() + ": the definition has no effect; use 'pvecm create'"}}
 	}
-	d, err := define(r.content)
-	if err != nil || len(r.content) > maxReview {
-		return []text.Error{{File: corosync.File, Message: "the definition of a cluster must stay one that can be read"}}, nil
+	if len(r.content) > maxReview {
+		return []text.Error{{File: corosync.File, Message: fmt.Sprintf("longer than %d bytes", maxReview)}}, nil
 	}
+	root, err := corosync.Parse(string(r.content))
+	if err != nil {
+		return []text.Error{placed(root, err)}, nil
+	}
+	d, err := corosync.Define(root)
+	if err != nil {
+		return []text.Error{placed(root, err)}, nil
+	}
+	refused, warnings = corosync.Verify(root, resolver(d.IPVersion))
 	if err := follows(old, d, r.cluster.config.Node, r.cluster.Alive(), r.cluster.lost()); err != nil {
-		return []text.Error{{File: corosync.File, Message: err.Error()}}, nil
+		refused = append(refused, placed(root, err))
 	}
-	return nil, nil
+	return refused, warnings
+}
+
+// placed gives an error the line at which its key stands, if it has none yet.
+func placed(root *corosync.Section, err error) text.Error {
+	var e *text.Error
+	if !errors.As(err, &e) {
+		return text.Error{File: corosync.File, Message: err.Error()}
+	}
+	if root != nil && e.Line == 0 {
+		e.Line = root.LineOf(e.Key)
+	}
+	return *e
+}
+
+// objection is why a definition is refused, at a key as text.Error names it.
+func objection(key, format string, args ...any) error {
+	return &text.Error{File: corosync.File, Key: key, Message: fmt.Sprintf(format, args...)}
 }
 
 // follows says why a definition cannot take the place of the old one on this
 // node while these nodes answer and others are lost.
 func follows(old, d corosync.Definition, node string, alive, lost []string) error {
 	if d.Version <= old.Version {
-		return fmt.Errorf("config_version: %d must be raised above %d", d.Version, old.Version)
+		return objection("totem: config_version", "%d must be raised above %d", d.Version, old.Version)
 	}
 	if d.Cluster != old.Cluster {
-		return fmt.Errorf("cluster_name: %s cannot become %s", old.Cluster, d.Cluster)
+		return objection("totem: cluster_name", "%s cannot become %s", old.Cluster, d.Cluster)
 	}
 	if _, stays := d.Node(node); !stays {
-		return fmt.Errorf("node %s cannot remove itself: save this on another one", node)
+		return objection("nodelist", "node %s cannot remove itself: save this on another one", node)
 	}
 	for _, n := range d.Nodes {
 		for _, o := range old.Nodes {
 			switch {
 			case o.Name == n.Name && o.ID != n.ID:
-				return fmt.Errorf("node %s: nodeid %d cannot become %d", n.Name, o.ID, n.ID)
+				return objection("node "+n.Name+": nodeid", "%d cannot become %d", o.ID, n.ID)
 			case o.Name != n.Name && o.ID == n.ID:
-				return fmt.Errorf("node %s: nodeid %d was that of node %s", n.Name, n.ID, o.Name)
+				return objection("node "+n.Name+": nodeid", "%d was that of node %s", n.ID, o.Name)
 			}
 		}
 	}
-	return quorate(d, alive, lost)
+	if err := quorate(d, alive, lost); err != nil {
+		return objection("nodelist", "%v", err)
+	}
+	return nil
 }
 
 // quorate refuses a definition of whose nodes too few answer. Those that are lost do

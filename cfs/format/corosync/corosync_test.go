@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -118,8 +119,55 @@ func TestVerifySaysWhatIsWrongWithLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if errors, warnings := Verify(root, resolve); !slices.Equal(errors, c.errors) || !slices.Equal(warnings, c.warnings) {
+		if errors, warnings := verify(root, resolve); !slices.Equal(errors, c.errors) || !slices.Equal(warnings, c.warnings) {
 			t.Errorf("%s: errors %q, warnings %q; want %q, %q", c.text, errors, warnings, c.errors, c.warnings)
+		}
+	}
+}
+
+// verify returns what Verify says in the words in which PVE prints it.
+func verify(root *Section, resolve func(string) (string, bool)) (errors, warnings []string) {
+	e, w := Verify(root, resolve)
+	for _, found := range e {
+		errors = append(errors, found.Message)
+	}
+	for _, found := range w {
+		warnings = append(warnings, "warning: "+found.Message)
+	}
+	return errors, warnings
+}
+
+func TestVerifySaysWhere(t *testing.T) {
+	root, err := Parse("totem {\n  interface {\n    linknumber: 0\n  }\n}\nnodelist {\n  node {\n    name: a\n    ring0_addr: here\n    ring1_addr: 10.0.1.1\n  }\n  node {\n    name: b\n  ring5_addr: fd00::1\n  }\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	errors, warnings := Verify(root, func(string) (string, bool) { return "", false })
+	var got []string
+	for _, e := range slices.Concat(errors, warnings) {
+		where, _, _ := strings.Cut(e.Error(), ": node '")
+		got = append(got, where)
+	}
+	want := []string{"corosync.conf:12: node b: ring0_addr", "corosync.conf:10: node a: ring1_addr", "corosync.conf:14: node b: ring5_addr",
+		"corosync.conf:1: totem: secauth: authentication/encryption is not explicitly enabled (secauth / crypto_cipher / crypto_hash)"}
+	if len(got) != 5 || !slices.Equal(got[:4], want) || !strings.HasPrefix(got[4], "corosync.conf:9: node a: ring0_addr: unable to resolve") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAnAddressIsPickedAsCorosyncDoes(t *testing.T) {
+	four, six := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for _, c := range []struct {
+		version string
+		list    []netip.Addr
+		want    string
+	}{
+		{"", []netip.Addr{four, six}, "2001:db8::1"}, {"ipv6-4", []netip.Addr{four}, "192.0.2.1"}, {"ipv4-6", []netip.Addr{six, four}, "192.0.2.1"},
+		{"ipv4-6", []netip.Addr{six}, "2001:db8::1"}, {"ipv4", []netip.Addr{six}, ""}, {"ipv6", []netip.Addr{four}, ""}, {"ipv4", []netip.Addr{netip.AddrFrom16(four.As16())}, "192.0.2.1"},
+	} {
+		got, ok := Pick(c.list, c.version)
+		if ok != (c.want != "") || ok && got.String() != c.want {
+			t.Errorf("%s of %v: %v", c.version, c.list, got)
 		}
 	}
 }
@@ -268,7 +316,7 @@ func goldenCase(t *testing.T, dir, file string, hosts map[string]string) {
 	if got := Format(root); (blank(got) == blank(string(input))) != want.Same {
 		t.Errorf("wrote:\n%s", got)
 	}
-	errors, warnings := Verify(root, func(name string) (string, bool) { ip, ok := hosts[name]; return ip, ok })
+	errors, warnings := verify(root, func(name string) (string, bool) { ip, ok := hosts[name]; return ip, ok })
 	if !slices.Equal(errors, want.Verify.Errors) || !slices.Equal(warnings, want.Verify.Warnings) {
 		t.Errorf("errors %q\nwarnings %q", errors, warnings)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +24,8 @@ type Definition struct {
 	// Links are the numbers of the links that some node has, the preferred one first:
 	// that of the highest knet_link_priority, among equals that of the lowest number.
 	Links []int
+	// IPVersion is how a name becomes an address: ipv4, ipv6, ipv4-6 or ipv6-4.
+	IPVersion string
 }
 
 // mostVoters is the most that quorum.max_voters may ask for: each more makes every
@@ -101,7 +102,7 @@ func Define(root *Section) (d Definition, err error) {
 	if totem == nil {
 		return d, &text.Error{File: File, Key: "totem", Message: "section is missing"}
 	}
-	d.Cluster = totem.Entries["cluster_name"]
+	d.Cluster, d.IPVersion = totem.Entries["cluster_name"], totem.Entries["ip_version"]
 	if d.Version, err = number[uint64](totem, "totem", "config_version", 64); err != nil {
 		return d, err
 	}
@@ -260,11 +261,26 @@ func (d Definition) distinct(root *Section) error {
 func ring(link int) string { return "ring" + strconv.Itoa(link) + "_addr" }
 
 func (s *Section) wrong(block, key, message string) error {
-	line := s.lines[key]
-	if line == 0 {
-		line = s.line
+	return &text.Error{File: File, Line: s.at(key), Key: block + ": " + key, Message: message}
+}
+
+// at returns the line of an entry, or that where the section begins.
+func (s *Section) at(key string) int { return cmp.Or(s.lines[key], s.line) }
+
+// LineOf returns the line of an entry that the key of an error names, such as
+// "totem: config_version" or "node n1: nodeid", as near as there is one; 0 for none.
+func (s *Section) LineOf(key string) int {
+	block, entry, _ := strings.Cut(key, ": ")
+	if node, ok := strings.CutPrefix(block, "node "); ok {
+		if list := s.Sections["nodelist"]; list != nil && list.Repeated["node"][node] != nil {
+			return list.Repeated["node"][node].at(entry)
+		}
+		block = "nodelist"
 	}
-	return &text.Error{File: File, Line: line, Key: block + ": " + key, Message: message}
+	if section := s.Sections[block]; section != nil {
+		return section.at(entry)
+	}
+	return 0
 }
 
 func number[T uint32 | uint64](s *Section, block, key string, bits int) (T, error) {
@@ -370,61 +386,4 @@ func (s *Section) Raise() {
 		version = 0 // it was checked by Define
 	}
 	totem.Entries["config_version"] = strconv.FormatUint(version+1, 10)
-}
-
-// Verify is PVE's check: links are encrypted, every node has an address for each
-// configured interface and the other way round, and without interfaces all nodes
-// have the same links. Names instead of addresses are only warned of.
-func Verify(root *Section, resolve func(name string) (ip string, ok bool)) (errors, warnings []string) {
-	totem, list := root.Sections["totem"], root.Sections["nodelist"]
-	if list == nil || len(list.Repeated["node"]) == 0 {
-		errors = append(errors, "no nodes found")
-	}
-	if totem == nil {
-		errors = append(errors, "no totem found")
-	}
-	if len(errors) > 0 {
-		return errors, nil
-	}
-	if cipher := totem.Entries["crypto_cipher"]; totem.Entries["secauth"] != "on" && (cipher == "" || cipher == "none") {
-		warnings = append(warnings, "warning: authentication/encryption is not explicitly enabled (secauth / crypto_cipher / crypto_hash)")
-	}
-	nodes := list.Repeated["node"]
-	names := slices.Sorted(maps.Keys(nodes))
-	for link := range MaxLinks {
-		linked := slices.ContainsFunc(names, func(name string) bool { _, has := nodes[name].Entries[ring(link)]; return has })
-		for _, name := range names {
-			address, has := nodes[name].Entries[ring(link)]
-			if wrong := linkError(totem.Repeated["interface"], link, name, has, linked); wrong != "" {
-				errors = append(errors, wrong)
-			}
-			if _, err := netip.ParseAddr(address); !has || err == nil {
-				continue
-			}
-			what := fmt.Sprintf("%s '%s' for node '%s'", ring(link), address, name)
-			if ip, ok := resolve(address); ok {
-				warnings = append(warnings, "warning: "+what+" resolves to '"+ip+"' - consider replacing it with the currently resolved IP address for stability")
-			} else {
-				warnings = append(warnings, "warning: unable to resolve "+what+" to an IP address according to Corosync's resolve strategy - cluster could fail on restart!")
-			}
-		}
-	}
-	return errors, warnings
-}
-
-// linkError says what is wrong with a link of a node, which has it or not, as
-// may others.
-func linkError(interfaces map[string]*Section, link int, node string, has, linked bool) string {
-	_, configured := interfaces[strconv.Itoa(link)]
-	switch {
-	case len(interfaces) == 0 && linked && !has:
-		return fmt.Sprintf("node '%s' is missing link %d, which is configured on other nodes", node, link)
-	case len(interfaces) == 0:
-		return ""
-	case has && !configured:
-		return fmt.Sprintf("node '%s' has '%s', but there is no interface number %d configured", node, ring(link), link)
-	case !has && configured:
-		return fmt.Sprintf("node '%s' is missing address for interface number %d", node, link)
-	}
-	return ""
 }
