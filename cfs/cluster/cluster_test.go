@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,6 +23,7 @@ import (
 	"etcpve/cfs/membership"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
+	"etcpve/fixtures/loopback"
 )
 
 // A machine is one node of a test, on a loopback address of its own: everything
@@ -33,7 +33,6 @@ type machine struct {
 	name string
 	ip   netip.Addr
 	dir  string
-	port uint16
 
 	tree    *tree.Tree
 	store   *status.Store
@@ -52,10 +51,16 @@ func (m *machine) Send(to uint64, message []byte) {
 	}
 }
 
+// patience is how long a test waits for what is bound to come: the machine may be busy.
+const patience = 2 * time.Minute
+
+// port is where all nodes listen, each on its own address. The next one is for gossip.
+const port = 5407
+
 // newMachine makes node n without starting it.
-func newMachine(t testing.TB, n int, port uint16) *machine {
+func newMachine(t testing.TB, n byte) *machine {
 	t.Helper()
-	m := &machine{t: t, name: fmt.Sprintf("n%d", n), ip: netip.MustParseAddr(fmt.Sprintf("127.0.77.%d", n)), dir: t.TempDir(), port: port}
+	m := &machine{t: t, name: fmt.Sprintf("n%d", n), ip: loopback.Address(n), dir: t.TempDir()}
 	t.Cleanup(m.stop)
 	return m
 }
@@ -90,7 +95,7 @@ func (m *machine) start() {
 	m.db, err = database.Open(filepath.Join(m.dir, "config.db"), m.tree, database.Options{Log: log})
 	must(err)
 	m.store = status.New(m.name, time.Now)
-	m.cluster, err = New(Config{Node: m.name, ID: id, Home: m.home(), Port: m.port, Timing: membership.LAN(), Tree: m.tree,
+	m.cluster, err = New(Config{Node: m.name, ID: id, Home: m.home(), Port: port, Timing: membership.LAN(), Tree: m.tree,
 		Fresh: joined && m.db.Recovered().Base == 0,
 		Store: m.store, Log: &status.Log{}, Now: time.Now, Logger: log})
 	must(err)
@@ -128,7 +133,7 @@ func (m *machine) stop() {
 
 func (m *machine) eventually(what string, holds func() bool) {
 	m.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			m.t.Fatalf("%s: never %s; %+v", m.name, what, m.order.Status())
 		}
@@ -145,7 +150,7 @@ func (m *machine) write(path, content string) error {
 
 func (m *machine) save(path, content string) {
 	m.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		err := m.write(path, content)
 		if err == nil {
 			return
@@ -218,30 +223,10 @@ func (m *machine) votes(n int) func() bool {
 	return func() bool { return len(m.order.Status().Voters) == n }
 }
 
-// freePort finds a port that is free, with the next one, on the first address.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.77.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := netip.MustParseAddrPort(l.Addr().String()).Port()
-		l.Close()
-		if next, err := net.Listen("tcp", fmt.Sprintf("127.0.77.1:%d", port+1)); err == nil {
-			next.Close()
-			return port
-		}
-	}
-	t.Fatal("no free pair of ports")
-	return 0
-}
-
 // three makes a cluster of three nodes.
 func three(t *testing.T) (a, b, c *machine) {
 	t.Helper()
-	port := freePort(t)
-	a, b, c = newMachine(t, 1, port), newMachine(t, 2, port), newMachine(t, 3, port)
+	a, b, c = newMachine(t, 1), newMachine(t, 2), newMachine(t, 3)
 	for _, m := range []*machine{a, b, c} {
 		m.start()
 	}
@@ -349,7 +334,7 @@ func (m *machine) restartEmptyAlone() { m.restartEmpty() }
 // members have it.
 func TestEntriesReachANodeThatTheLeaderDoesNotReach(t *testing.T) {
 	a, b, c := three(t)
-	d := newMachine(t, 4, a.port)
+	d := newMachine(t, 4)
 	d.start()
 	d.enter(a)
 	d.eventually("following", func() bool { return d.has("before", "the cluster")() && d.order.Quorate() })
@@ -378,8 +363,7 @@ func TestEntriesReachANodeThatTheLeaderDoesNotReach(t *testing.T) {
 }
 
 func TestRefusalsAtTheDoor(t *testing.T) {
-	port := freePort(t)
-	a, b := newMachine(t, 1, port), newMachine(t, 2, port)
+	a, b := newMachine(t, 1), newMachine(t, 2)
 	a.start()
 	b.start()
 	if _, err := a.cluster.Invite(time.Now()); !errors.Is(err, ErrAlone) {
@@ -452,8 +436,7 @@ func TestPiecesComeTogether(t *testing.T) {
 // TestOnlyANodeThatEntersBeginsAnew guards the databases of nodes that were in their
 // group before.
 func TestOnlyANodeThatEntersBeginsAnew(t *testing.T) {
-	port := freePort(t)
-	first, second := newMachine(t, 1, port), newMachine(t, 2, port)
+	first, second := newMachine(t, 1), newMachine(t, 2)
 	first.start()
 	second.start()
 	first.save("before", "the cluster")
@@ -488,8 +471,7 @@ func TestOnlyANodeThatEntersBeginsAnew(t *testing.T) {
 // TestANodeSpeaksForTheGroupOfItsLog has the home of a running node become that of
 // another group, as it does just before the node begins anew there.
 func TestANodeSpeaksForTheGroupOfItsLog(t *testing.T) {
-	port := freePort(t)
-	m := newMachine(t, 1, port)
+	m := newMachine(t, 1)
 	m.start()
 	m.found()
 	m.eventually("speaking", func() bool { return m.cluster.group.Load() != nil })

@@ -131,7 +131,7 @@ func message(t testing.TB, kind raftpb.MessageType, from, term, index, logTerm, 
 
 // lone is a machine that is no cluster.
 func lone(t testing.TB) *machine {
-	m := newMachine(t, 1, 0)
+	m := newMachine(t, 1)
 	m.start()
 	for i := range 10 {
 		m.save("file", strings.Repeat("x", i))

@@ -44,7 +44,7 @@ func TestAnEditThatWouldHurtIsRefused(t *testing.T) {
 // TestASaveIsReviewed saves definitions on a node that is a cluster of its own: what
 // is wrong names its line.
 func TestASaveIsReviewed(t *testing.T) {
-	m := newMachine(t, 1, freePort(t))
+	m := newMachine(t, 1)
 	m.start()
 	m.found()
 	e, _ := m.tree.Lookup(corosync.File)
@@ -52,6 +52,7 @@ func TestASaveIsReviewed(t *testing.T) {
 	if good == string(e.Data) {
 		t.Fatal(good)
 	}
+	address := "ring0_addr: " + m.ip.String()
 	for _, c := range []struct {
 		old, new string
 		line     int    // of what is wrong, counted from that of old
@@ -62,8 +63,8 @@ func TestASaveIsReviewed(t *testing.T) {
 		{"config_version: 2", "config_version: 1", 0, "totem: config_version: 1 must be raised above 1", ""},
 		{"nodeid: 1", "nodeid: 4", 0, "node n1: nodeid: 1 cannot become 4", ""},
 		{"nodeid: 1", "nodeid: x", 0, "node n1: nodeid: \"x\" is no number", ""},
-		{"ring0_addr: 127.0.77.1", "ring0_addr: 127.0.77.1 ring1_addr:\n127.0.77.2", 0, "node n1: ring1_addr: node 'n1' has 'ring1_addr', but there is no interface number 1", ""},
-		{"ring0_addr: 127.0.77.1", "\nring0_addr: nowhere.invalid", 1, "", "node n1: ring0_addr: unable to resolve ring0_addr 'nowhere.invalid' for node 'n1'"},
+		{address, address + " ring1_addr:\n127.0.77.2", 0, "node n1: ring1_addr: node 'n1' has 'ring1_addr', but there is no interface number 1", ""},
+		{address, "\nring0_addr: nowhere.invalid", 1, "", "node n1: ring0_addr: unable to resolve ring0_addr 'nowhere.invalid' for node 'n1'"},
 	} {
 		r, line := m.cluster.Review(), 1+c.line+strings.Count(good[:strings.Index(good, c.old)], "\n")
 		if said := r.Write([]byte(strings.Replace(good, c.old, c.new, 1))); len(said) > 0 {
@@ -83,7 +84,7 @@ func TestASaveIsReviewed(t *testing.T) {
 
 // TestANodeThatLacksALinkStaysOut lets a node in whose definition would not be one to save.
 func TestANodeThatLacksALinkStaysOut(t *testing.T) {
-	m := newMachine(t, 1, freePort(t))
+	m := newMachine(t, 1)
 	m.start()
 	m.found()
 	two := map[int]string{0: "127.0.77.2", 1: "127.0.78.2"}

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"etcpve/fixtures/loopback"
 )
 
 // A notebook is a carrier that remembers what it was given.
@@ -45,22 +46,15 @@ func (n *notebook) has(s string) bool {
 
 var key = bytes.Repeat([]byte("k"), 32)
 
-// freePort finds a port that is free for datagrams and streams on loopback.
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
-}
+// seat returns where the nth node of a test listens.
+func seat(n byte) netip.AddrPort { return netip.AddrPortFrom(loopback.Address(n), 5406) }
 
+// start runs a node whose name ends in the number of its place.
 func start(t *testing.T, node string, key []byte, allowed ...string) (*Gossip, *notebook) {
 	t.Helper()
 	n := &notebook{state: "of " + node, seen: map[string]bool{}}
 	g, err := Start(Config{
-		Node: node, Listen: []netip.AddrPort{freePort(t)}, Key: key, Timing: LAN(), Log: slog.New(slog.DiscardHandler),
+		Node: node, Listen: []netip.AddrPort{seat(node[1] - '0')}, Key: key, Timing: LAN(), Log: slog.New(slog.DiscardHandler),
 		Allowed: func(other string) bool {
 			return strings.Contains(strings.Join(allowed, " "), other) || slices.Contains(allowed, other[:1])
 		},
@@ -89,7 +83,7 @@ func (g *Gossip) names() string {
 // eventually waits until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}

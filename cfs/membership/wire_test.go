@@ -9,11 +9,9 @@ import (
 // TestOneOfTwoLinksIsEnough has two nodes with two links, of which the first, by whose
 // address they know each other, leads nowhere.
 func TestOneOfTwoLinksIsEnough(t *testing.T) {
-	dead := freePort(t) // nobody listens there, so every datagram to it is lost
+	dead := seat(9) // nobody listens there, so every datagram to it is lost
 	at := map[string][]netip.AddrPort{}
-	for _, node := range []string{"n1", "n2"} {
-		at[node] = []netip.AddrPort{freePort(t), freePort(t)}
-	}
+	at["n1"], at["n2"] = []netip.AddrPort{seat(1), seat(2)}, []netip.AddrPort{seat(3), seat(4)}
 	begin := func(node, other string) (*Gossip, *notebook) {
 		n := &notebook{state: "of " + node, seen: map[string]bool{}}
 		own, far := at[node], at[other]
