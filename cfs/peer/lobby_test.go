@@ -8,6 +8,19 @@ import (
 
 // TestAMemberIsLetInPastACrowd fills the lobby with strangers who say nothing.
 func TestAMemberIsLetInPastACrowd(t *testing.T) {
+	for round := 1; ; round++ {
+		took := pastACrowd(t)
+		if took <= handshakeTimeout { // the strangers were all still there
+			return
+		}
+		if round == 5 { // a busy machine does not take that long time and again
+			t.Fatalf("a member waited %v, until the strangers had gone", took)
+		}
+	}
+}
+
+// pastACrowd returns how long it takes until a first message of a member has arrived.
+func pastACrowd(t *testing.T) time.Duration {
 	c, _, p1, _, in2 := pair(t)
 	address := seat{cluster: c}.address("n2")
 	for range 3 * maxWaiting {
@@ -21,12 +34,10 @@ func TestAMemberIsLetInPastACrowd(t *testing.T) {
 	send(t, p1, "n2", "past the crowd")
 	select {
 	case <-in2.got:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("a member was not let in")
 	}
-	if took := time.Since(began); took > handshakeTimeout {
-		t.Errorf("a member waited %v, until the strangers had gone", took)
-	}
+	return time.Since(began)
 }
 
 func TestTheLobbyHoldsTheNewest(t *testing.T) {
