@@ -20,7 +20,7 @@ func TestAPanicIsAReasonToEnd(t *testing.T) {
 	// here, and closing that is a save too, which would be the first to panic.
 	eventually(t, "the bell", r.m.queue.bell.IsRunning)
 	r.m.cfg.Check = func(string) Checker { panic("on purpose") }
-	inTime(t, "a save that panics", 30*time.Second, func() {
+	inTime(t, "a save that panics", patience, func() {
 		if err := os.WriteFile(r.path("a"), []byte("2"), 0o640); !isErrno(err, syscall.EIO) {
 			t.Errorf("a save that panics: %v; want EIO", err)
 		}
@@ -30,11 +30,11 @@ func TestAPanicIsAReasonToEnd(t *testing.T) {
 		if !strings.Contains(err.Error(), "on purpose") {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("nobody is told")
 	}
 	r.holds("a", "1")
-	inTime(t, "the end after a panic", 20*time.Second, func() { r.m.Close() })
+	inTime(t, "the end after a panic", patience, func() { r.m.Close() })
 	if err := os.WriteFile(r.path("a"), nil, 0o640); err != nil {
 		t.Errorf("the directory below: %v", err)
 	}
@@ -65,7 +65,7 @@ func TestSavesUnderWayAreLetThrough(t *testing.T) {
 		return true
 	})
 	close(r.hold)
-	inTime(t, "the end", 20*time.Second, func() { <-closed; wg.Wait() })
+	inTime(t, "the end", patience, func() { <-closed; wg.Wait() })
 	made := 0
 	for _, err := range errs {
 		if err == nil {
@@ -115,7 +115,7 @@ func TestUnmountedWhileInUseIsNoticed(t *testing.T) {
 	}
 	select {
 	case <-r.m.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("not noticed")
 	}
 }

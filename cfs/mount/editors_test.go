@@ -90,7 +90,7 @@ func TestExecClosesWhatWasWritten(t *testing.T) {
 		`f = open("f", "w"); f.write("y"); f.flush(); subprocess.run(["true"]); f.write("z"); f.close()`: "yz",
 		`f = open("f", "w"); subprocess.run(["true"]); f.close(); subprocess.run(["true"])`:              "",
 	} {
-		inTime(t, script, 30*time.Second, func() {
+		inTime(t, script, patience, func() {
 			if out, err := r.shell("echo old > f; python3 -c 'import os, subprocess; " + script + "'"); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
@@ -116,7 +116,7 @@ for t in threads: t.join()
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip(err)
 	}
-	inTime(t, "python3", time.Minute, func() {
+	inTime(t, "python3", patience, func() {
 		if out, err := r.shell("python3 -c '" + script + "'"); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
@@ -200,7 +200,7 @@ func TestAWriterThatIsKilledDoesNotHang(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Error("a killed writer hangs")
 	}
 	close(r.hold)
@@ -232,7 +232,7 @@ func TestBusyWorkersBlockNobodyElse(t *testing.T) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("readers wait for writers")
 	}
 	close(r.hold)

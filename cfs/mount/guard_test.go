@@ -84,7 +84,7 @@ func TestAKilledTestIsGone(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	inTime(t, "the end of a test that was killed", 30*time.Second, func() { cmd.Wait() })
+	inTime(t, "the end of a test that was killed", patience, func() { cmd.Wait() })
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != unix.SIGKILL {
 		t.Errorf("it was not killed: %v: %s", cmd.ProcessState, out.String())
 	}

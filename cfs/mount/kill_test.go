@@ -81,7 +81,7 @@ func killOne(t *testing.T, after time.Duration) {
 	}
 	time.Sleep(after) // the moment is the scenario
 	victim.Process.Kill()
-	inTime(t, "the end of a daemon that was killed", 30*time.Second, func() { victim.Wait() })
+	inTime(t, "the end of a daemon that was killed", patience, func() { victim.Wait() })
 	stop.Store(true)
-	inTime(t, "the end of its users", 30*time.Second, clients.Wait)
+	inTime(t, "the end of its users", patience, clients.Wait)
 }

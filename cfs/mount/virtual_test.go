@@ -167,8 +167,8 @@ func next(t *testing.T, lines <-chan line) line {
 	select {
 	case l := <-lines:
 		return l
-	case <-time.After(30 * time.Second):
-		t.Fatal("no event in 30 s")
+	case <-time.After(patience):
+		t.Fatal("no event in ", patience)
 	}
 	return line{}
 }
