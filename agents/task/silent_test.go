@@ -83,7 +83,7 @@ func TestEndWaitsForTheTree(t *testing.T) {
 	for kind, want := range map[string]string{"cut": "", "torn": os.ErrPermission.Error()} {
 		asked := make(chan error, 1)
 		go func() { asked <- ask(t, o, Request{Type: kind}) }()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			if info, err := os.Stat(dir); err == nil && info.Mode().Perm() == 0o555 {
 				break
 			}
