@@ -241,7 +241,7 @@ func TestAgentLeadsAndLeaves(t *testing.T) {
 	a := New(Options{Tree: tree.Root, Node: "n1", RunDir: dir, Guests: dir, Device: filepath.Join(dir, "none"), Speed: 100, Log: slog.New(slog.DiscardHandler)})
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(t.Context()) }()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	state := func() string {
 		status, _ := tree.Status() // half written files do not exist
 		if s := status.Services["vm:100"]; s != nil {
@@ -300,11 +300,9 @@ func TestCommandsAreCarriedOutOnce(t *testing.T) {
 		}
 		return v.Commands
 	}
-	commit := func(commands int) {
+	commit := func(ctx context.Context, commands int) {
 		t.Helper()
-		limited, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		s.ctx = limited
+		s.ctx = ctx
 		if err := s.Commit(crm.Outcome{Commands: commands}); err != nil {
 			t.Fatal(err)
 		}
@@ -312,7 +310,10 @@ func TestCommandsAreCarriedOutOnce(t *testing.T) {
 	if got := view(); !slices.Equal(got, []string{"arm-ha", "stop vm:100 0"}) {
 		t.Fatalf("%q", got)
 	}
-	commit(2)
+	limited, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	commit(limited, 2)
+	<-limited.Done() // it was the lock that it waited for
 	if err := tree.Write(files.Commands, read(t, tree, files.Commands)+"migrate vm:100 n1\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +323,7 @@ func TestCommandsAreCarriedOutOnce(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(tree.Root, "priv/lock/domain-ha")); err != nil {
 		t.Fatal(err)
 	}
-	commit(1)
+	commit(t.Context(), 1)
 	if got := read(t, tree, files.Commands); got != "" {
 		t.Errorf("still queued: %q", got)
 	}
