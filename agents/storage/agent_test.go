@@ -50,7 +50,7 @@ func TestAgentAppliesStorageCfg(t *testing.T) {
 	go func() { done <- a.Run(ctx) }()
 	await := func(want string) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			text, _ := os.ReadFile(filepath.Join(c.Tree, ".status", storage.File)) // "" while there is none
 			if strings.Contains(string(text), want) {
 				return

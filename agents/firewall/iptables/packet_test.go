@@ -28,7 +28,7 @@ import (
 // more patience: the machine may be busy.
 const (
 	patience     = 60 * time.Millisecond
-	morePatience = 3 * time.Second
+	morePatience = 20 * time.Second
 )
 
 // A machine is a network namespace with one interface: a guest, or what is

@@ -35,7 +35,7 @@ func TestUpdatesNeverOpenTheFirewall(t *testing.T) {
 		}
 		t.Logf("%s: %d packets during 15 updates", name, sent)
 		reach(t, d, &firewall.Ruleset{})
-		for deadline := time.Now().Add(20 * time.Second); ; { // all may pass now
+		for deadline := time.Now().Add(2 * time.Minute); ; { // all may pass now
 			received, stop = bombard(t, "outside", "vm100", "172.16.1.66:0", "172.16.1.100:666")
 			n, sent := received(), stop()
 			if n > 0 {

@@ -54,11 +54,14 @@ func (l *lab) write(path, content string) {
 	}
 }
 
+// patience is how long a test waits for what is bound to come: the machine may be busy.
+const patience = 2 * time.Minute
+
 // until waits for a rule to be there, or not to be, and says how long it took.
 func (l *lab) until(there bool, rule string) {
 	l.Helper()
 	begin := time.Now()
-	for time.Since(begin) < 20*time.Second {
+	for time.Since(begin) < patience {
 		out, err := exec.Command("iptables-save").Output()
 		if err != nil {
 			l.Fatal(err)
@@ -75,7 +78,7 @@ func (l *lab) until(there bool, rule string) {
 func (l *lab) status(path, want string) {
 	l.Helper()
 	var got []byte
-	for begin := time.Now(); time.Since(begin) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) {
 		if got, _ = os.ReadFile(filepath.Join(l.tree, ".status", path)); strings.Contains(string(got), want) {
 			return
 		}

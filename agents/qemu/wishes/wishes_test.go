@@ -77,7 +77,7 @@ func TestAWishIsAskedForOnce(t *testing.T) {
 	if err := os.WriteFile(conf, []byte("scsi1: local:32,discard=on\n"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		text, _ := os.ReadFile(conf)
 		if strings.Contains(string(text), "vm-100-disk-0") {
 			break

@@ -118,7 +118,7 @@ func TestPlayOnATerminal(t *testing.T) {
 	master, slave := openTerminal(t)
 	done := make(chan error, 1)
 	go func() { done <- play(sim.Example(), slave, slave) }()
-	if err := master.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := master.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	// Each answer is typed once the screen shows what stands before it.

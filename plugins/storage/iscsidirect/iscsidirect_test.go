@@ -63,7 +63,7 @@ func newTarget(t *testing.T) string {
 		argv := append([]string{"-C", control, "--lld", "iscsi"}, strings.Fields(args)...)
 		var out []byte
 		var err error
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			// It answers once it has started.
 			if out, err = exec.Command("tgtadm", argv...).CombinedOutput(); err == nil || time.Now().After(end) {
 				break
