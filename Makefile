@@ -16,22 +16,26 @@ FUZZTIME ?= 10m
 
 TOOLS   := qm qmrestore pvesm ha-manager pve-ha-simulator pve-firewall
 
-.PHONY: run build test check golden bench lab man install fuzz clean
+.PHONY: run go build test check golden bench lab man install fuzz clean
+
+# Without a Go that can build this, that is said before anything is installed.
+go:
+	@contrib/setup go "$(GO)"
 
 ## build: executables into bin/
-build:
+build: go
 	$(GO) build -o bin/ ./cfs/pmxcfs ./agents/pveagent
 	ln -sf pmxcfs bin/pvecm
 	for tool in $(TOOLS); do ln -sf pveagent bin/$$tool; done
 
 ## run: a single node in the foreground, /etc/pve mounted, all agents on
-run:
+run: go
 	$(SUDO) contrib/setup run
 	$(MAKE) --no-print-directory build
 	$(SUDO) contrib/run
 
 ## test: everything that can be tested on this machine
-test:
+test: go
 	$(SUDO) contrib/setup test
 	$(MAKE) --no-print-directory build check
 	$(GO) build -o bin/verdict ./fixtures/verdict
