@@ -35,15 +35,16 @@ const (
 	cmdFlush     = 3
 )
 
-// startWait is how long qemu-nbd may take to open a volume.
-const startWait = time.Minute
+const (
+	startWait = time.Minute      // qemu-nbd may take to open a volume
+	endWait   = 10 * time.Second // and to end when its client has gone
+)
 
 // A Writer is one volume that is open.
 type Writer struct {
 	conn  net.Conn
 	in    *bufio.Reader
 	ended chan error // of qemu-nbd
-	dir   string
 	stop  func()
 	id    uint64
 }
@@ -51,23 +52,27 @@ type Writer struct {
 // Open opens a volume, as --image-opts of QEMU's tools has it. Close has to be
 // called. When ctx ends, nothing more is written.
 func Open(ctx context.Context, run host.System, opts string) (*Writer, error) {
-	dir, err := os.MkdirTemp("", "blockwriter") // only its maker may enter it
+	// Only its maker may enter it. Nobody needs it once there is a connection, and
+	// a program that is killed while it writes leaves nothing.
+	dir, err := os.MkdirTemp("", "blockwriter")
 	if err != nil {
 		return nil, err
 	}
 	server, stop := context.WithCancel(ctx)
-	w := &Writer{ended: make(chan error, 1), dir: dir, stop: stop}
+	w := &Writer{ended: make(chan error, 1), stop: stop}
 	socket := filepath.Join(dir, "nbd")
 	argv := []string{"qemu-nbd", "--socket", socket, "--shared=1", "--cache=none", "--aio=threads", "--discard=unmap", "--image-opts", opts}
 	go func() {
 		_, err := run.Run(server, host.Command{Argv: argv})
 		w.ended <- err
 	}()
-	if err = w.connect(ctx, socket); err == nil {
+	err = w.connect(ctx, socket)
+	if err == nil {
 		err = w.negotiate()
 	}
+	err = errors.Join(err, os.RemoveAll(dir))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("qemu-nbd: %w", err), w.abandon())
+		return nil, fmt.Errorf("qemu-nbd: %w", errors.Join(w.abandon(), err))
 	}
 	context.AfterFunc(server, func() { w.conn.Close() })
 	return w, nil
@@ -84,8 +89,8 @@ func (w *Writer) connect(ctx context.Context, socket string) (err error) {
 		}
 		select {
 		case err := <-w.ended:
-			w.ended <- err
-			return errors.Join(err, errors.New("it has ended"))
+			w.ended <- err // for abandon
+			return errors.New("it has ended")
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
@@ -153,19 +158,26 @@ func (w *Writer) Close() error {
 		err = w.request(cmdEnd, 0, nil) // after which qemu-nbd ends by itself
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("qemu-nbd: %w", err), w.abandon())
+		return fmt.Errorf("qemu-nbd: %w", errors.Join(w.abandon(), err))
 	}
 	err = <-w.ended
 	w.stop()
-	return errors.Join(err, os.RemoveAll(w.dir))
+	return err
 }
 
-// abandon ends qemu-nbd.
+// abandon ends qemu-nbd and returns what it says, which it does if it was the one to
+// hang up: it listens before it opens the volume.
 func (w *Writer) abandon() error {
+	defer w.stop()
 	if w.conn != nil {
 		w.conn.Close()
 	}
+	select {
+	case err := <-w.ended:
+		return err
+	case <-time.After(endWait):
+	}
 	w.stop()
 	<-w.ended
-	return os.RemoveAll(w.dir)
+	return nil
 }

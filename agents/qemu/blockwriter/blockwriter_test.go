@@ -18,6 +18,8 @@ func TestVolumesOfAnyFormatAreWritten(t *testing.T) {
 	}
 	for _, format := range []string{"raw", "qcow2", "vmdk"} {
 		t.Run(format, func(t *testing.T) {
+			sockets := t.TempDir()
+			t.Setenv("TMPDIR", sockets)
 			path := filepath.Join(t.TempDir(), "disk")
 			run := func(argv ...string) string {
 				t.Helper()
@@ -31,6 +33,9 @@ func TestVolumesOfAnyFormatAreWritten(t *testing.T) {
 			w, err := Open(t.Context(), host.System{}, "driver="+format+",file.driver=file,file.filename="+path)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if left, err := os.ReadDir(sockets); err != nil || len(left) > 0 {
+				t.Errorf("a program that is killed now leaves %v, %v", left, err)
 			}
 			if _, err := w.WriteAt([]byte(strings.Repeat("a", 4096)), 65536); err != nil {
 				t.Error(err)
