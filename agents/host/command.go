@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ type Command struct {
 	Stdin []byte
 	Env   []string // added to the agent's own environment
 	Dir   string
+	Tied  bool // it is killed when the agent is: a server of which nobody else knows
 
 	// For what is too large to be kept: read instead of Stdin, and written with
 	// standard output instead of returning it.
@@ -92,6 +94,12 @@ func (System) Run(ctx context.Context, c Command) ([]byte, error) {
 	}
 	if c.Output != nil {
 		cmd.Stdout = c.Output
+	}
+	if c.Tied {
+		// The kernel means the thread that starts it, which lives as long as its goroutine.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
 	err := cmd.Run()
 	var exit *exec.ExitError

@@ -36,8 +36,47 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	_, err := host.System{}.Run(ctx, host.Command{Argv: []string{"sleep", "60"}})
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 10*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 50*time.Second {
 		t.Errorf("after %v: %v", time.Since(begin), err)
+	}
+}
+
+// TestATiedCommandEndsWithItsAgent kills a process that runs one.
+func TestATiedCommandEndsWithItsAgent(t *testing.T) {
+	const asAgent = "HOST_TEST_AGENT"
+	if file := os.Getenv(asAgent); file != "" {
+		_, err := host.System{}.Run(t.Context(), host.Command{Argv: []string{"sh", "-c", `echo $$ >"$0" && exec sleep 600`, file}, Tied: true})
+		t.Fatal(err) // it is killed before
+	}
+	file := filepath.Join(t.TempDir(), "pid")
+	agent := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$")
+	agent.Env = append(os.Environ(), asAgent+"="+file)
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	until(t, "the command", func() bool {
+		text, _ := os.ReadFile(file)
+		n, _ := fmt.Sscanf(string(text), "%d\n", &pid)
+		return n == 1
+	})
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.Wait() // killed
+	until(t, "the end of the command", func() bool {
+		argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // empty for one that nobody has waited for
+		return len(argv) == 0
+	})
+}
+
+// until waits for what another process brings about.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
 	}
 }
 
