@@ -2,6 +2,7 @@ package mount
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"etcpve/cfs/command"
@@ -177,13 +178,28 @@ func (m *Mount) rename(cancel <-chan struct{}, caller *fuse.InHeader, mv move) e
 	} else if mv.exclusive {
 		m.vacate(mv.to)
 	}
-	c := m.command(caller, command.Rename, mv.oldPath)
-	c.To, c.Exclusive = mv.newPath, mv.exclusive
-	if _, err := m.propose(cancel, c, origin.Own); err != nil {
+	if err := m.moved(cancel, caller, mv); err != nil {
 		return err
 	}
 	m.locals.Arrive(mv.to)
 	return nil
+}
+
+// moved proposes the rename of what all nodes have, as it was when it was judged.
+func (m *Mount) moved(cancel <-chan struct{}, caller *fuse.InHeader, mv move) error {
+	for {
+		c := m.command(caller, command.Rename, mv.oldPath)
+		c.To, c.Exclusive = mv.newPath, mv.exclusive
+		if e, ok := m.cfg.Tree.Child(mv.from.Parent, mv.from.Name); ok && !e.Dir {
+			if err := m.mayBecome(e.Data, mv, caller.Uid); err != nil {
+				return err
+			}
+			c.Expect = e.Version
+		}
+		if _, err := m.propose(cancel, c, origin.Own); !errors.Is(err, tree.ErrConflict) {
+			return err
+		}
+	}
 }
 
 // clear prepares the rename of a directory: neither it nor the one that it

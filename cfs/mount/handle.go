@@ -271,10 +271,8 @@ func (m *Mount) create(cancel <-chan struct{}, h *handle, at local.Place, path s
 	} else if !ok && exclusive {
 		return m.createNow(cancel, h, path, &in.InHeader)
 	}
-	if g, ok := layout.GuestOf(path); ok {
-		if other, taken := m.cfg.Tree.Guest(g.VMID); taken && other.Guest != g {
-			return tree.ErrExist
-		}
+	if m.isTaken(path, layout.Guest{}) {
+		return tree.ErrExist
 	}
 	f, err := m.locals.Create(at, kind, m.cfg.Now().Unix())
 	if err != nil {

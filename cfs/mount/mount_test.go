@@ -348,6 +348,17 @@ func TestABadSaveIsRefused(t *testing.T) {
 		t.Errorf("a rename of what cannot be read: %v", err)
 	}
 	r.holds(path, good)
+	r.write("100.conf.new", bad) // nobody's file, and the same on all nodes
+	if err := os.Rename(r.path("100.conf.new"), r.path(path)); !isErrno(err, syscall.EINVAL) {
+		t.Errorf("a rename of a whole file that cannot be read: %v", err)
+	}
+	r.holds(path, good)
+	r.write("100.conf.new", "cores: 3\n")
+	if err := os.Rename(r.path("100.conf.new"), r.path(path)); err != nil {
+		t.Error(err)
+	}
+	r.holds(path, "cores: 3\n")
+	r.write(path, good)
 	rejected := r.read(".rejected")
 	if !strings.Contains(rejected, path+":1:") || !strings.Contains(rejected, "cores") {
 		t.Errorf(".rejected does not say where and why: %q", rejected)

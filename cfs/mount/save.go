@@ -205,16 +205,52 @@ func (m *Mount) checkLines(h *handle, off uint64, part []byte) error {
 
 // check has the whole content judged by the format that owns the path.
 func (m *Mount) check(path string, content []byte, uid uint32) error {
+	refused, warnings := m.judge(path, content)
+	m.warn(path, warnings)
+	return m.refuse(path, uid, refused)
+}
+
+// mayBecome judges the content of a file that takes another name, by the format that
+// owns the new one. What that owner refuses already where it is may move: a guest that
+// is older than a rule still changes nodes.
+func (m *Mount) mayBecome(content []byte, mv move, uid uint32) error {
+	refused, warnings := m.judge(mv.newPath, content)
+	if len(refused) > 0 {
+		if moving, _ := layout.GuestOf(mv.oldPath); m.isTaken(mv.newPath, moving) {
+			return tree.ErrExist // as the tree will say
+		}
+		if before, _ := m.judge(mv.oldPath, content); len(before) > 0 {
+			return nil
+		}
+	}
+	m.warn(mv.newPath, warnings)
+	return m.refuse(mv.newPath, uid, refused)
+}
+
+// isTaken reports whether path is a guest's whose VMID another guest has, but the one
+// that moves.
+func (m *Mount) isTaken(path string, moving layout.Guest) bool {
+	g, ok := layout.GuestOf(path)
+	if !ok {
+		return false
+	}
+	other, taken := m.cfg.Tree.Guest(g.VMID)
+	return taken && other.Guest != g && other.Guest != moving
+}
+
+func (m *Mount) judge(path string, content []byte) (refused, warnings []text.Error) {
 	if m.cfg.Check == nil {
-		return nil
+		return nil, nil
 	}
 	c := m.cfg.Check(path)
 	c.Write(content)
-	refused, warnings := c.End()
+	return c.End()
+}
+
+func (m *Mount) warn(path string, warnings []text.Error) {
 	for _, w := range warnings {
 		m.cfg.Log.Warn("save accepted with a warning", "path", path, "line", w.Line, "column", w.Column, "key", w.Key, "err", w.Message)
 	}
-	return m.refuse(path, uid, refused)
 }
 
 // refuse reports why a save is refused, if it is.
