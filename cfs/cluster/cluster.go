@@ -11,8 +11,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -98,6 +98,7 @@ type Cluster struct {
 	definition corosync.Definition
 	peers      *peer.Peers
 	gossip     *membership.Gossip
+	trouble    string // why not all links of this node are used
 }
 
 // New prepares the part of a node, which knows the definition from its home if
@@ -141,11 +142,7 @@ func (c *Cluster) Alive() []string {
 	if g == nil {
 		return []string{c.config.Node}
 	}
-	names := []string{}
-	for _, m := range g.Members() {
-		names = append(names, m.Node)
-	}
-	return names
+	return g.Members()
 }
 
 // Notice tells the cluster what was applied; it does not block.
@@ -207,37 +204,28 @@ func (c *Cluster) Run(ctx context.Context) error {
 	return nil
 }
 
-// take runs a member's part until ctx ends or its own addresses change.
+// take runs a member's part until ctx ends or it has to sit elsewhere.
 func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := c.fix(); err != nil {
 		return err
 	}
-	seat, err := c.seat(ctx, own)
+	s, err := c.sit(ctx, own)
 	if err != nil {
-		return err
+		c.blame(err)
+		c.rest(ctx, retryEvery)
+		return nil
 	}
-	listeners, err := c.listen(ctx, seat)
-	if err != nil {
-		return err
-	}
-	gossip, err := c.startGossip(seat)
-	if err != nil {
-		for _, l := range listeners {
-			l.Close()
-		}
-		return err
-	}
-	peers := peer.New(c.config.Node, c, c, c.doorman(), c.log)
+	peers, gossip := s.peers, s.gossip
 	c.mu.Lock()
 	c.peers, c.gossip = peers, gossip
 	c.mu.Unlock()
-	c.log.Info("member of a cluster", "node", c.config.Node, "addresses", fmt.Sprint(seat), "cluster", c.Definition().Cluster)
+	c.log.Info("member of a cluster", "node", c.config.Node, "address", s.first.String(), "cluster", c.Definition().Cluster)
 
 	var working sync.WaitGroup
 	failed := make(chan error, 1)
-	working.Go(func() { failed <- peers.Run(ctx, listeners...) })
+	working.Go(func() { failed <- peers.Run(ctx, s.opened) })
 	working.Go(func() { c.carry(ctx, peers) })
 	working.Go(func() { c.spread.Run(ctx, gossip) })
 	working.Go(func() { c.herald(ctx, gossip) })
@@ -248,7 +236,7 @@ func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	working.Go(func() { c.begin(ctx, peers) })
 	working.Go(func() { c.recall(ctx, peers) })
 	working.Go(func() { gossip.KeepJoined(ctx, time.Second, c.others) })
-	err = c.follow(ctx, own, gossip, failed)
+	err = c.follow(ctx, s, failed)
 	cancel()
 	c.mu.Lock()
 	c.peers, c.gossip = nil, nil
@@ -257,35 +245,52 @@ func (c *Cluster) take(ctx context.Context, own corosync.Node) error {
 	return errors.Join(err, gossip.Stop(time.Second))
 }
 
+// rest waits until the definition changes, for as long as is given.
+func (c *Cluster) rest(ctx context.Context, most time.Duration) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-c.edited:
+	case <-timer.C:
+	}
+}
+
 // follow watches the definition and the members until ctx ends, this node's part
 // changes, or the streams fail.
-func (c *Cluster) follow(ctx context.Context, own corosync.Node, gossip *membership.Gossip, failed <-chan error) error {
-	c.mark(gossip)
-	for {
+func (c *Cluster) follow(ctx context.Context, s *seat, failed <-chan error) error {
+	c.mark(s.gossip)
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	for due := true; ; {
+		own, member := c.Definition().Node(c.config.Node)
+		if !member {
+			return nil
+		}
+		if due || !maps.Equal(own.Addresses, s.own.Addresses) {
+			if !c.reseat(ctx, s, own) {
+				return nil
+			}
+			due = false
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-failed:
 			return err
-		case <-gossip.Changed():
-			c.mark(gossip)
+		case <-s.gossip.Changed():
+			c.mark(s.gossip)
+		case <-retry.C:
+			due = c.troubled() != ""
 		case <-c.edited:
 			c.adopt()
-			now, member := c.Definition().Node(c.config.Node)
-			if !member || !sameSeat(now, own) {
-				return nil
-			}
 		}
 	}
 }
 
 // mark notes who answers and forgets what the dead said.
 func (c *Cluster) mark(gossip *membership.Gossip) {
-	var alive []string
-	for _, m := range gossip.Members() {
-		alive = append(alive, m.Node)
-	}
-	for _, node := range c.seen.update(alive) {
+	for _, node := range c.seen.update(gossip.Members()) {
 		c.log.Warn("node does not answer", "node", node)
 		c.config.Store.DropNode(node)
 	}
@@ -326,8 +331,13 @@ func (c *Cluster) adopt() {
 	c.mu.Unlock()
 	c.log.Info("definition taken over", "version", d.Version, "nodes", len(d.Nodes))
 	for _, n := range known.Nodes {
-		if _, stays := d.Node(n.Name); !stays && peers != nil {
+		now, stays := d.Node(n.Name)
+		switch {
+		case peers == nil:
+		case !stays:
 			peers.Forget(n.Name)
+		case !slices.Equal(known.Addresses(n), d.Addresses(now)):
+			peers.Moved(n.Name)
 		}
 	}
 }

@@ -2,9 +2,7 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,79 +12,6 @@ import (
 	"etcpve/cfs/format/corosync"
 	"etcpve/cfs/membership"
 )
-
-// A seat is where a member listens: one address for each link that it has, the
-// preferred one first.
-type seat []netip.Addr
-
-// seat resolves the addresses of this node. A link whose name cannot be resolved is
-// left out as long as another one remains.
-func (c *Cluster) seat(ctx context.Context, own corosync.Node) (s seat, err error) {
-	d := c.Definition()
-	for _, name := range d.Addresses(own) {
-		a, e := resolve(ctx, name, d.IPVersion)
-		if e != nil {
-			err = errors.Join(err, e)
-			continue
-		}
-		s = append(s, a)
-	}
-	if len(s) == 0 {
-		return nil, err
-	}
-	if err != nil {
-		c.log.Warn("not all links are used", "err", err)
-	}
-	return s, nil
-}
-
-// listen opens the seat for streams. Where there are several addresses, one may be
-// missing just now, as while its interface is down.
-func (c *Cluster) listen(ctx context.Context, s seat) (list []net.Listener, err error) {
-	config := net.ListenConfig{}
-	if len(s) > 1 {
-		config.Control = membership.FreeBind
-	}
-	for _, a := range s {
-		if len(s) > 1 && !isLocal(a) {
-			c.log.Warn("link has no address here yet", "address", a.String())
-		}
-		l, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(a, c.config.Port).String())
-		if err != nil {
-			for _, l := range list {
-				l.Close()
-			}
-			return nil, fmt.Errorf("cluster: listen for members: %w", err)
-		}
-		list = append(list, l)
-	}
-	return list, nil
-}
-
-// isLocal reports whether this machine has an address.
-func isLocal(a netip.Addr) bool {
-	list, err := net.InterfaceAddrs()
-	return err != nil || a.IsLoopback() || slices.ContainsFunc(list, func(n net.Addr) bool {
-		p, err := netip.ParsePrefix(n.String())
-		return err == nil && p.Addr().WithZone("") == a.WithZone("")
-	})
-}
-
-func (c *Cluster) startGossip(s seat) (*membership.Gossip, error) {
-	secret, err := c.config.Home.Secret()
-	if err != nil {
-		return nil, err
-	}
-	var listen []netip.AddrPort
-	for _, a := range s {
-		listen = append(listen, netip.AddrPortFrom(a, c.gossipPort()))
-	}
-	return membership.Start(membership.Config{
-		Node: c.config.Node, Listen: listen, Key: secret, Timing: c.config.Timing, Log: c.log,
-		Allowed: func(node string) bool { _, ok := c.Definition().Node(node); return ok },
-		Routes:  func(to netip.AddrPort) []membership.Route { return (*c.routes.Load())[to] },
-	}, carrier{c})
-}
 
 func (c *Cluster) gossipPort() uint16 { return c.config.Port + 1 }
 
@@ -138,21 +63,21 @@ func (c *Cluster) Addresses(node string) (addresses []string, member bool) {
 	return addresses, ok
 }
 
-// sameSeat reports whether a node listens at the same addresses by two definitions.
-func sameSeat(a, b corosync.Node) bool { return maps.Equal(a.Addresses, b.Addresses) }
-
 // A Link is one of the addresses of a node of a Report.
 type Link struct {
 	Number  int    `json:"number"`
 	Address string `json:"address"`
-	InUse   bool   `json:"inuse"` // the streams from here to that node go by it
+	InUse   bool   `json:"inuse"`  // the streams from here to that node go by it
+	Absent  bool   `json:"absent"` // it is this node's, and no interface has it
 }
 
 // linksOf describes the links of a node, in which ways says which are in use.
 func (c *Cluster) linksOf(d corosync.Definition, n corosync.Node, ways map[string]string) (list []Link) {
 	for _, number := range slices.Sorted(slices.Values(d.Links)) {
 		if a := n.Addresses[number]; a != "" {
-			list = append(list, Link{number, a, ways[n.Name] == net.JoinHostPort(a, strconv.Itoa(int(c.config.Port)))})
+			ip, err := netip.ParseAddr(a)
+			list = append(list, Link{number, a, ways[n.Name] == net.JoinHostPort(a, strconv.Itoa(int(c.config.Port))),
+				n.Name == c.config.Node && err == nil && !isLocal(ip)})
 		}
 	}
 	return list

@@ -176,6 +176,7 @@ type Report struct {
 	Leader    string   `json:"leader"`
 	Term      uint64   `json:"term"`
 	Applied   uint64   `json:"applied"`
+	Trouble   string   `json:"trouble"` // why this node does not use all its links
 	Nodes     []Member `json:"nodes"`
 	Witness   *Member  `json:"witness,omitempty"`
 }
@@ -195,7 +196,7 @@ type Member struct {
 func (c *Cluster) Report() Report {
 	d, s, alive, ways := c.Definition(), c.order.Status(), c.Alive(), c.ways()
 	r := Report{Cluster: d.Cluster, Version: d.Version, Node: c.config.Node, Began: c.began, Quorate: s.Quorate, Term: s.Term, Applied: s.Applied,
-		Wanted: c.wanted(d)}
+		Wanted: c.wanted(d), Trouble: c.troubled()}
 	if n, ok := d.Decider(); ok {
 		r.Decider = n.Name
 	}

@@ -77,12 +77,6 @@ func WAN() Timing {
 	return Timing{2 * time.Second, time.Second, 4, 200 * time.Millisecond, 30 * time.Second}
 }
 
-// A Member is a node that gossip knows to be alive.
-type Member struct {
-	Node    string
-	Address netip.AddrPort
-}
-
 // Gossip is a node's part in the protocol.
 type Gossip struct {
 	list    *memberlist.Memberlist
@@ -90,6 +84,7 @@ type Gossip struct {
 	carrier Carrier
 	config  Config
 	changed chan struct{}
+	wire    *wire // nil in tests that have none
 }
 
 // Start listens and takes part, alone until Join finds others. Whoever starts
@@ -117,7 +112,7 @@ func Start(config Config, carrier Carrier) (*Gossip, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gossip: listen: %w", err)
 		}
-		c.Transport = wire
+		c.Transport, g.wire = wire, wire
 	}
 	list, err := memberlist.Create(c)
 	if err != nil {
@@ -125,6 +120,21 @@ func Start(config Config, carrier Carrier) (*Gossip, error) {
 	}
 	g.list = list
 	return g, nil
+}
+
+// Relink makes these addresses the ones to listen on, while everything goes on. The
+// first of Config.Listen must be among them: it is what others know. The error names
+// those that cannot be opened; the others are used.
+func (g *Gossip) Relink(listen []netip.AddrPort) error {
+	first := g.config.Listen[0]
+	i := slices.Index(listen, first)
+	if i < 0 {
+		return fmt.Errorf("gossip: %s: others know this node by it", first)
+	}
+	if err := g.wire.relink(append([]netip.AddrPort{first}, slices.Delete(slices.Clone(listen), i, i+1)...)); err != nil {
+		return fmt.Errorf("gossip: listen: %w", err)
+	}
+	return nil
 }
 
 // Join looks for other nodes at the given addresses. It succeeds when one
@@ -165,18 +175,13 @@ func (g *Gossip) Stop(grace time.Duration) error {
 	return errors.Join(g.list.Leave(grace), g.list.Shutdown())
 }
 
-// Members returns the nodes that are alive, this one included, by name.
-func (g *Gossip) Members() (members []Member) {
+// Members returns the names of the nodes that are alive, this one included, in order.
+// The rest of what the library tells of a node changes under the reader's eyes.
+func (g *Gossip) Members() (members []string) {
 	for _, n := range g.list.Members() {
-		if n.State != memberlist.StateAlive && n.State != memberlist.StateSuspect {
-			continue
-		}
-		address, ok := netip.AddrFromSlice(n.Addr)
-		if ok {
-			members = append(members, Member{n.Name, netip.AddrPortFrom(address.Unmap(), n.Port)})
-		}
+		members = append(members, n.Name)
 	}
-	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Node, b.Node) })
+	slices.Sort(members)
 	return members
 }
 

@@ -72,13 +72,7 @@ func start(t *testing.T, node string, key []byte, allowed ...string) (*Gossip, *
 
 func (g *Gossip) address() string { return g.config.Listen[0].String() }
 
-func (g *Gossip) names() string {
-	var names []string
-	for _, m := range g.Members() {
-		names = append(names, m.Node)
-	}
-	return strings.Join(names, " ")
-}
+func (g *Gossip) names() string { return strings.Join(g.Members(), " ") }
 
 // eventually waits until what holds.
 func eventually(t *testing.T, what string, holds func() bool) {

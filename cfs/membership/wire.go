@@ -34,7 +34,8 @@ type Route struct{ From, To netip.AddrPort }
 // 64 KiB for each keeps the garbage collector of an idle node busy. Where two nodes
 // have several links, each datagram takes all of them, and the first copy counts.
 type wire struct {
-	links   []link
+	mu      sync.RWMutex // guards links
+	links   []link       // the first is what others know
 	routes  func(to netip.AddrPort) []Route
 	copies  copies
 	packets chan *memberlist.Packet
@@ -61,27 +62,50 @@ func newWire(own []netip.AddrPort, routes func(netip.AddrPort) []Route) (_ *wire
 	if len(own) == 0 {
 		return nil, errors.New("no address")
 	}
-	for _, address := range own {
-		l, err := listen(address, len(own) > 1)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", address, err), w.close())
-		}
-		w.links = append(w.links, l)
-	}
-	for _, l := range w.links {
-		w.reading.Go(func() { w.read(l) })
-		w.reading.Go(func() { w.accept(l) })
+	if err := w.relink(own); err != nil {
+		return nil, errors.Join(err, w.Shutdown())
 	}
 	return w, nil
 }
 
-// listen opens one link. Where there are others, it does not matter whether the
-// machine has the address just now.
-func listen(own netip.AddrPort, others bool) (l link, err error) {
-	config := net.ListenConfig{}
-	if others {
-		config.Control = FreeBind
+// relink makes these addresses, the first of which stays what it was, the ones to listen
+// on. Those that cannot be opened are left out and named by the error.
+func (w *wire) relink(own []netip.AddrPort) (failed error) {
+	old := slices.Clone(w.all())
+	var links []link
+	for _, address := range own {
+		if i := slices.IndexFunc(old, func(l link) bool { return l.own == address }); i >= 0 {
+			links, old = append(links, old[i]), slices.Delete(old, i, i+1)
+			continue
+		}
+		l, err := listen(address)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", address, err))
+			continue
+		}
+		links = append(links, l)
+		w.reading.Go(func() { w.read(l) })
+		w.reading.Go(func() { w.accept(l) })
 	}
+	w.mu.Lock()
+	w.links = links
+	w.mu.Unlock()
+	for _, l := range old {
+		failed = errors.Join(failed, l.close())
+	}
+	return failed
+}
+
+// all returns the links, which the caller does not change.
+func (w *wire) all() []link {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.links
+}
+
+// listen opens one link. It does not matter whether the machine has the address just now.
+func listen(own netip.AddrPort) (l link, err error) {
+	config := net.ListenConfig{Control: FreeBind}
 	l.own = own
 	listener, err := config.Listen(context.Background(), "tcp", own.String())
 	if err != nil {
@@ -94,6 +118,8 @@ func listen(own netip.AddrPort, others bool) (l link, err error) {
 	l.listener, l.datagrams = listener.(*net.TCPListener), datagrams.(*net.UDPConn)
 	return l, nil
 }
+
+func (l link) close() error { return errors.Join(l.listener.Close(), l.datagrams.Close()) }
 
 // FreeBind lets a socket be bound to an address that the machine does not have yet,
 // as that of an interface which comes up later. It is for net.ListenConfig.
@@ -114,7 +140,7 @@ func (w *wire) read(l link) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || n == 0 || len(w.links) > 1 && !w.copies.first(buffer[:n]) {
+		if err != nil || n == 0 || len(w.all()) > 1 && !w.copies.first(buffer[:n]) {
 			continue
 		}
 		select {
@@ -128,6 +154,9 @@ func (w *wire) read(l link) {
 func (w *wire) accept(l link) {
 	for {
 		conn, err := l.listener.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
 			select {
 			case <-w.closed:
@@ -192,14 +221,15 @@ func (w *wire) ways(address string) ([]Route, error) {
 			return routes, nil
 		}
 	}
-	return []Route{{w.links[0].own, to}}, nil
+	return []Route{{w.all()[0].own, to}}, nil
 }
 
 // FinalAdvertiseAddr implements memberlist.Transport.
 func (w *wire) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
-	own, ok := w.links[0].listener.Addr().(*net.TCPAddr)
+	address := w.all()[0].listener.Addr()
+	own, ok := address.(*net.TCPAddr)
 	if !ok {
-		return nil, 0, fmt.Errorf("gossip: %v is no address", w.links[0].listener.Addr())
+		return nil, 0, fmt.Errorf("gossip: %v is no address", address)
 	}
 	return own.IP, own.Port, nil
 }
@@ -210,10 +240,10 @@ func (w *wire) WriteTo(b []byte, address string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	taken, failed := false, error(nil)
+	taken, failed, links := false, error(nil), w.all()
 	for _, r := range routes {
-		i := max(0, slices.IndexFunc(w.links, func(l link) bool { return l.own == r.From }))
-		if _, err := w.links[i].datagrams.WriteToUDPAddrPort(b, r.To); err != nil {
+		i := max(0, slices.IndexFunc(links, func(l link) bool { return l.own == r.From }))
+		if _, err := links[i].datagrams.WriteToUDPAddrPort(b, r.To); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
@@ -257,8 +287,8 @@ func (w *wire) Shutdown() error {
 }
 
 func (w *wire) close() (err error) {
-	for _, l := range w.links {
-		err = errors.Join(err, l.listener.Close(), l.datagrams.Close())
+	for _, l := range w.all() {
+		err = errors.Join(err, l.close())
 	}
 	return err
 }

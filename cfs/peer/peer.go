@@ -91,40 +91,95 @@ type Peers struct {
 	doorman   Doorman
 	log       *slog.Logger
 	lobby     *lobby
+	began     chan struct{} // closed by Run
 
-	mu      sync.Mutex // guards links, ctx
+	mu      sync.Mutex // guards links, ctx, ended
 	links   map[string]*link
 	ctx     context.Context // of Run; nil before and after
+	ended   chan<- error    // has room for the reason why Run ends
 	running sync.WaitGroup
 }
 
 // New returns the streams of the named node. Nothing happens before Run. A nil
 // doorman turns every stranger away.
 func New(node string, directory Directory, handler Handler, doorman Doorman, log *slog.Logger) *Peers {
-	return &Peers{node: node, directory: directory, handler: handler, doorman: doorman, log: log, lobby: newLobby(), links: map[string]*link{}}
+	return &Peers{node: node, directory: directory, handler: handler, doorman: doorman, log: log, lobby: newLobby(), began: make(chan struct{}), links: map[string]*link{}}
 }
 
-// Run accepts connections on the listeners and sends queued messages until ctx ends
-// or one of them fails. It closes them and returns when every goroutine it started
-// has ended.
+// Run, which is called once, accepts connections on the listeners, and on those that Listen adds, and sends
+// queued messages until ctx ends or one of them fails. It closes them and returns when
+// every goroutine it started has ended.
 func (p *Peers) Run(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	ended := make(chan error, 1)
 	p.mu.Lock()
-	p.ctx = ctx
+	p.ctx, p.ended = ctx, ended
+	close(p.began)
 	p.mu.Unlock()
-	ended := make(chan error, len(listeners))
+	var err error
 	for _, l := range listeners {
-		defer context.AfterFunc(ctx, func() { l.Close() })()
-		p.running.Go(func() { ended <- p.accept(ctx, l) })
+		if _, e := p.Listen(ctx, l); ctx.Err() == nil {
+			err = errors.Join(err, e)
+		}
 	}
-	err := <-ended
+	if err != nil {
+		cancel()
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+	}
 	cancel()
 	p.mu.Lock()
 	p.ctx, p.links = nil, map[string]*link{}
 	p.mu.Unlock()
 	p.running.Wait()
 	return err
+}
+
+// Listen accepts connections on one more listener while Run is under way, for which it
+// waits. stop closes it and ends the streams that came that way.
+func (p *Peers) Listen(ctx context.Context, l net.Listener) (stop func(), err error) {
+	select {
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), l.Close())
+	case <-p.began:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx == nil {
+		return nil, errors.Join(errors.New("peer streams: not running"), l.Close())
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	ended := p.ended
+	context.AfterFunc(ctx, func() { l.Close() })
+	p.running.Go(func() {
+		defer cancel()
+		if err := p.accept(ctx, l); err != nil {
+			select {
+			case ended <- err:
+			default: // one is enough
+			}
+		}
+	})
+	return cancel, nil
+}
+
+// Moved says that a peer has got other addresses. Streams by an address that it still
+// has are opened again, as the preferred one may be another, and another one to go to
+// is what makes a stream impatient. The others are ended by the peer, when it has heard
+// of it as well: it may hear of it by one of them.
+func (p *Peers) Moved(node string) {
+	p.mu.Lock()
+	l := p.links[node]
+	p.mu.Unlock()
+	if l == nil {
+		return
+	}
+	if addresses, _ := p.directory.Addresses(node); slices.Contains(addresses, l.way.address()) {
+		l.way.leave("", "")
+	}
 }
 
 // Send queues one message for a peer. It never blocks; it reports whether the

@@ -61,9 +61,10 @@ func printStatus(out io.Writer, r cluster.Report, now time.Time) {
 	printLinks(out, r)
 }
 
-// printLinks shows by which link this node reaches the others, if there is a choice.
+// printLinks shows by which link this node reaches the others, if there is a choice, and
+// what is wrong with its own.
 func printLinks(out io.Writer, r cluster.Report) {
-	if !slices.ContainsFunc(r.Nodes, func(n cluster.Member) bool { return len(n.Links) > 1 }) {
+	if r.Trouble == "" && !slices.ContainsFunc(r.Nodes, func(n cluster.Member) bool { return len(n.Links) > 1 || absent(n) }) {
 		return
 	}
 	fmt.Fprintln(out)
@@ -71,10 +72,21 @@ func printLinks(out io.Writer, r cluster.Report) {
 	for _, n := range r.Nodes {
 		var list []string
 		for _, l := range n.Links {
-			list = append(list, fmt.Sprintf("%d %s%s", l.Number, l.Address, map[bool]string{true: " (in use)"}[l.InUse]))
+			state := map[bool]string{true: " (in use)"}[l.InUse]
+			if l.Absent {
+				state = " (no interface has it)"
+			}
+			list = append(list, fmt.Sprintf("%d %s%s", l.Number, l.Address, state))
 		}
 		field(out, n.Name, strings.Join(list, ", ")+map[bool]string{true: " (local)"}[n.Name == r.Node])
 	}
+	if r.Trouble != "" {
+		field(out, "Not used", strings.ReplaceAll(r.Trouble, "\n", "; "))
+	}
+}
+
+func absent(n cluster.Member) bool {
+	return slices.ContainsFunc(n.Links, func(l cluster.Link) bool { return l.Absent })
 }
 
 // printMembers lists who answers. With a quorum device there is a column that
