@@ -229,7 +229,7 @@ func (m *Mount) install(cancel <-chan struct{}, caller *fuse.InHeader, f *local.
 		m.locals.Become(f, old.Inode)
 		return nil
 	}
-	if err := m.check(mv.newPath, data, caller.Uid); err != nil {
+	if err := m.judge().Save(mv.newPath, data, caller.Uid); err != nil {
 		return err
 	}
 	c := m.command(caller, command.Write, mv.newPath)
@@ -336,7 +336,7 @@ func (m *Mount) setSize(cancel <-chan struct{}, in *fuse.SetAttrIn, n node) erro
 	if !ok {
 		return tree.ErrNotExist
 	}
-	if err := m.check(path, data, in.InHeader.Uid); err != nil {
+	if err := m.judge().Save(path, data, in.InHeader.Uid); err != nil {
 		return err
 	}
 	c := m.command(&in.InHeader, command.Write, path)

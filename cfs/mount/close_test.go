@@ -1,6 +1,8 @@
 package mount
 
 import (
+	"etcpve/cfs/mount/review"
+
 	"os"
 	"strings"
 	"sync"
@@ -19,7 +21,7 @@ func TestAPanicIsAReasonToEnd(t *testing.T) {
 	// The bell is this process until it is executed: it has a copy of what is open
 	// here, and closing that is a save too, which would be the first to panic.
 	eventually(t, "the bell", r.m.queue.bell.IsRunning)
-	r.m.cfg.Check = func(string) Checker { panic("on purpose") }
+	r.m.cfg.Check = func(string) review.Checker { panic("on purpose") }
 	inTime(t, "a save that panics", patience, func() {
 		if err := os.WriteFile(r.path("a"), []byte("2"), 0o640); !isErrno(err, syscall.EIO) {
 			t.Errorf("a save that panics: %v; want EIO", err)

@@ -87,7 +87,7 @@ func (m *Mount) prepare(h *handle, caller *fuse.InHeader) (*command.Command, err
 		}
 		c.Expect = h.version
 	}
-	if err := m.check(path, h.data, h.uid); err != nil {
+	if err := m.judge().Save(path, h.data, h.uid); err != nil {
 		h.failed = err
 		return nil, err
 	}

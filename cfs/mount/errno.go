@@ -5,6 +5,7 @@ import (
 	"errors"
 	"syscall"
 
+	"etcpve/cfs/mount/review"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
@@ -17,7 +18,6 @@ import (
 var (
 	errNoQuorum    = errors.New("no quorum")
 	errInterrupted = errors.New("interrupted")
-	errRefused     = errors.New("content refused")
 	errVirtual     = errors.New("virtual file")
 	errReadOnly    = errors.New("virtual file cannot be written")
 	errClosing     = errors.New("the file system is being unmounted")
@@ -46,7 +46,7 @@ var errnos = []struct {
 	{errInterrupted, unix.EINTR},
 	{errClosing, unix.ENOTCONN},
 	{context.Canceled, unix.EINTR},
-	{errRefused, unix.EINVAL},
+	{review.ErrRefused, unix.EINVAL},
 	{errVirtual, unix.EACCES},
 	{errReadOnly, unix.EIO},
 	{errOwner, unix.EPERM},

@@ -5,6 +5,7 @@ import (
 
 	"etcpve/cfs/layout"
 	"etcpve/cfs/mount/local"
+	"etcpve/cfs/mount/review"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/tree"
 
@@ -31,11 +32,11 @@ type handle struct {
 	time      int64  // modification time that was asked for; 0 = when it is saved
 	added     []byte // appended since then
 	saved     saved
-	failed    error         // a refused write: nothing of this handle may be saved
-	checker   Checker       // of the lines written so far
-	fed       uint64        // bytes that the checker has seen
-	unchecked bool          // it could not go on
-	saving    chan struct{} // closed when the save in progress has ended
+	failed    error          // a refused write: nothing of this handle may be saved
+	checker   review.Checker // of the lines written so far
+	fed       uint64         // bytes that the checker has seen
+	unchecked bool           // it could not go on
+	saving    chan struct{}  // closed when the save in progress has ended
 }
 
 // saved says what a handle holds that is not committed.

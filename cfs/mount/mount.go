@@ -26,12 +26,12 @@ import (
 	"time"
 
 	"etcpve/cfs/command"
-	"etcpve/cfs/format/text"
 	"etcpve/cfs/mount/bell"
 	"etcpve/cfs/mount/known"
 	"etcpve/cfs/mount/listing"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
+	"etcpve/cfs/mount/review"
 	"etcpve/cfs/mount/virtual"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
@@ -64,13 +64,6 @@ type Locks interface {
 	Expired(path string) (version uint64, expired bool)
 }
 
-// A Checker judges one save of a file: the lines that each write completes, and
-// the whole at the end.
-type Checker interface {
-	Write(part []byte) (refused []text.Error)
-	End() (refused, warnings []text.Error)
-}
-
 // Config is what a Mount needs. Check and History may be missing.
 type Config struct {
 	Dir        string // mount point
@@ -80,7 +73,7 @@ type Config struct {
 	Tree       *tree.Tree
 	Locks      Locks
 	Proposer   Proposer
-	Check      func(path string) Checker // for the file at path
+	Check      func(path string) review.Checker // for the file at path
 	History    virtual.History
 	Status     *status.Store
 	ClusterLog *status.Log

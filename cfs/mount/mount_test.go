@@ -16,6 +16,7 @@ import (
 	"etcpve/cfs/command"
 	"etcpve/cfs/format"
 	"etcpve/cfs/mount/bell"
+	"etcpve/cfs/mount/review"
 	"etcpve/cfs/status"
 	"etcpve/cfs/tree"
 
@@ -139,7 +140,7 @@ func (r *rig) config() Config {
 	return Config{
 		Dir: r.dir, Node: "n1", GID: 33, Tree: r.tree, Proposer: r.order, Bell: "/proc/self/exe",
 		Locks:  tree.NewLocks(r.tree, func() time.Duration { return time.Since(begin) }),
-		Check:  func(path string) Checker { return format.NewChecker(path) },
+		Check:  func(path string) review.Checker { return format.NewChecker(path) },
 		Status: status.New("n1", time.Now), ClusterLog: &status.Log{},
 		Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar), Now: time.Now,
 	}

@@ -5,13 +5,12 @@ import (
 	"errors"
 
 	"etcpve/cfs/command"
-	"etcpve/cfs/format/text"
 	"etcpve/cfs/layout"
 	"etcpve/cfs/mount/content"
 	"etcpve/cfs/mount/holder"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/origin"
-	"etcpve/cfs/mount/virtual"
+	"etcpve/cfs/mount/review"
 	"etcpve/cfs/tree"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -200,31 +199,21 @@ func (m *Mount) checkLines(h *handle, off uint64, part []byte) error {
 		return nil
 	}
 	h.fed += uint64(len(part))
-	return m.refuse(path, h.uid, h.checker.Write(part))
+	return m.judge().Refuse(path, h.uid, h.checker.Write(part))
 }
 
-// check has the whole content judged by the format that owns the path.
-func (m *Mount) check(path string, content []byte, uid uint32) error {
-	refused, warnings := m.judge(path, content)
-	m.warn(path, warnings)
-	return m.refuse(path, uid, refused)
+// judge is who decides on saves.
+func (m *Mount) judge() review.Judge {
+	return review.Judge{Check: m.cfg.Check, Rejected: m.rejected, Log: m.cfg.Log, Now: m.cfg.Now}
 }
 
-// mayBecome judges the content of a file that takes another name, by the format that
-// owns the new one. What that owner refuses already where it is may move: a guest that
-// is older than a rule still changes nodes.
+// mayBecome judges the content of a file that takes another name.
 func (m *Mount) mayBecome(content []byte, mv move, uid uint32) error {
-	refused, warnings := m.judge(mv.newPath, content)
-	if len(refused) > 0 {
-		if moving, _ := layout.GuestOf(mv.oldPath); m.isTaken(mv.newPath, moving) {
-			return tree.ErrExist // as the tree will say
-		}
-		if before, _ := m.judge(mv.oldPath, content); len(before) > 0 {
-			return nil
-		}
+	refused := m.judge().Rename(mv.oldPath, mv.newPath, content)
+	if moving, _ := layout.GuestOf(mv.oldPath); len(refused) > 0 && m.isTaken(mv.newPath, moving) {
+		return tree.ErrExist // as the tree will say
 	}
-	m.warn(mv.newPath, warnings)
-	return m.refuse(mv.newPath, uid, refused)
+	return m.judge().Refuse(mv.newPath, uid, refused)
 }
 
 // isTaken reports whether path is a guest's whose VMID another guest has, but the one
@@ -236,33 +225,6 @@ func (m *Mount) isTaken(path string, moving layout.Guest) bool {
 	}
 	other, taken := m.cfg.Tree.Guest(g.VMID)
 	return taken && other.Guest != g && other.Guest != moving
-}
-
-func (m *Mount) judge(path string, content []byte) (refused, warnings []text.Error) {
-	if m.cfg.Check == nil {
-		return nil, nil
-	}
-	c := m.cfg.Check(path)
-	c.Write(content)
-	return c.End()
-}
-
-func (m *Mount) warn(path string, warnings []text.Error) {
-	for _, w := range warnings {
-		m.cfg.Log.Warn("save accepted with a warning", "path", path, "line", w.Line, "column", w.Column, "key", w.Key, "err", w.Message)
-	}
-}
-
-// refuse reports why a save is refused, if it is.
-func (m *Mount) refuse(path string, uid uint32, reasons []text.Error) error {
-	if len(reasons) == 0 {
-		return nil
-	}
-	for _, r := range reasons {
-		m.cfg.Log.Warn("save refused", "path", path, "line", r.Line, "column", r.Column, "key", r.Key, "err", r.Message)
-	}
-	m.rejected.Add(virtual.Rejection{Time: m.cfg.Now(), Path: path, UID: uid, Reasons: reasons})
-	return errRefused
 }
 
 // pathOf returns where a handle's content belongs now. There is no such place
@@ -331,7 +293,7 @@ func (m *Mount) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if !ok {
 		return
 	}
-	if err := m.save(nil, h, &in.InHeader); err != nil && !errors.Is(err, errRefused) {
+	if err := m.save(nil, h, &in.InHeader); err != nil && !errors.Is(err, review.ErrRefused) {
 		m.cfg.Log.Error("save after close failed", "err", err)
 	}
 	h.mu.Lock()

@@ -19,7 +19,7 @@ import (
 	"etcpve/cfs/format/text"
 	"etcpve/cfs/join"
 	"etcpve/cfs/membership"
-	"etcpve/cfs/mount"
+	"etcpve/cfs/mount/review"
 	"etcpve/cfs/mount/virtual"
 )
 
@@ -145,7 +145,7 @@ func (d *daemon) members() virtual.Cluster {
 
 // check returns what judges a save: the format of the file, and for the
 // cluster's definition also the cluster.
-func (d *daemon) check(path string) mount.Checker {
+func (d *daemon) check(path string) review.Checker {
 	c := format.NewChecker(path)
 	if path != corosync.File {
 		return c
@@ -155,7 +155,7 @@ func (d *daemon) check(path string) mount.Checker {
 
 // both refuses what either refuses; the second is asked for what the first lets
 // pass.
-type both struct{ first, second mount.Checker }
+type both struct{ first, second review.Checker }
 
 // Write passes a part on to both.
 func (b both) Write(part []byte) []text.Error {
