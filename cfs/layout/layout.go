@@ -78,7 +78,7 @@ func (g Guest) Path() string {
 // ".conf", are ordinary files, as is everything below what no node is named.
 func GuestOf(path string) (Guest, bool) {
 	p := strings.Split(path, "/")
-	if len(p) != 4 || p[0] != "nodes" || !isNodeName(p[1]) {
+	if len(p) != 4 || p[0] != "nodes" || !IsNodeName(p[1]) {
 		return Guest{}, false
 	}
 	g := Guest{Node: p[1]}
@@ -98,9 +98,9 @@ func GuestOf(path string) (Guest, bool) {
 	return g, ok
 }
 
-// isNodeName reports whether a node can have that name: letters, digits and,
+// IsNodeName reports whether a node can have that name: letters, digits and,
 // but for both ends, hyphens.
-func isNodeName(s string) bool {
+func IsNodeName(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if !isAlphanumeric(c) && (c != '-' || i == 0 || i == len(s)-1) {

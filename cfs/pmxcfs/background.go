@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,7 +34,6 @@ func background() error {
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{in}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Dir = "/"
 	err = cmd.Start()
 	in.Close()
 	if err != nil {
@@ -44,8 +42,11 @@ func background() error {
 	if word, _ := io.ReadAll(out); len(word) > 0 {
 		return nil
 	}
-	cmd.Wait()
-	return errors.New("did not start, see above")
+	err = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code > 0 {
+		os.Exit(code) // it has said why
+	}
+	return fmt.Errorf("did not start: %w", err)
 }
 
 // starter is the process that waits for this one to be ready, if there is one.
@@ -57,6 +58,7 @@ func readiness() starter {
 	}
 	os.Unsetenv(readyVariable)
 	syscall.CloseOnExec(readyFD)
+	os.Chdir("/") // paths are absolute by now, and no file system is kept busy
 	return starter{os.NewFile(readyFD, "ready")}
 }
 
@@ -77,13 +79,13 @@ func (s starter) ready() {
 	s.pipe.Close()
 }
 
-// newLogger logs to standard error, and to the system's log if the terminal will
-// be left.
+// newLogger logs to standard error, or to the system's log, where there is one, if
+// the terminal will be left.
 func newLogger(level slog.Leveler, daemon bool) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: level}
 	if daemon {
 		if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "pmxcfs"); err == nil {
-			return slog.New(slog.NewTextHandler(io.MultiWriter(w, os.Stderr), opt))
+			return slog.New(slog.NewTextHandler(w, opt))
 		}
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, opt))

@@ -217,17 +217,23 @@ func TestStartReturnsWhenMounted(t *testing.T) {
 	if err := unix.Unmount(n.dir, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
 		t.Error(err)
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(n.db + "-wal"); os.IsNotExist(err) { // closed in order
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the daemon is still running")
-		}
-	}
+	n.awaitClosed()
 	os.WriteFile(n.path("mine"), nil, 0o600)
 	if out, err := n.command().CombinedOutput(); err == nil || !strings.Contains(string(out), "not empty") {
 		t.Errorf("a start that fails: %v %s", err, out)
+	}
+}
+
+// awaitClosed waits for the end of a daemon in the background.
+func (n *node) awaitClosed() {
+	n.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(n.db + "-wal"); os.IsNotExist(err) { // closed in order
+			return
+		}
+		if time.Now().After(deadline) {
+			n.t.Fatal("the daemon is still running")
+		}
 	}
 }
 

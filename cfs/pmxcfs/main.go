@@ -22,6 +22,7 @@ import (
 
 	"etcpve/cfs/control"
 	"etcpve/cfs/format/corosync"
+	"etcpve/cfs/layout"
 	"etcpve/cfs/mount/bell"
 	"etcpve/cfs/pvecm"
 )
@@ -41,7 +42,10 @@ func main() {
 		os.Exit(0)
 	}
 	if err != nil {
-		os.Exit(2) // the flag package has said why
+		os.Exit(2) // it was said why
+	}
+	if os.Geteuid() != 0 {
+		exit(errors.New("needs root, to mount " + o.mount))
 	}
 	if !o.foreground {
 		exit(background())
@@ -106,6 +110,10 @@ func parse(args []string) (o options, err error) {
 		}
 		o.node, _, _ = strings.Cut(name, ".")
 	}
+	if !o.witness && !layout.IsNodeName(o.node) {
+		fmt.Fprintf(os.Stderr, "pmxcfs: no name for a node: %q has more than letters, digits and inner hyphens; change the host name, or give another by --node\n", o.node)
+		return o, errors.New("usage")
+	}
 	for _, path := range []*string{&o.mount, &o.database} {
 		if *path, err = filepath.Abs(*path); err != nil {
 			return o, err
@@ -127,15 +135,16 @@ func foreground(o options) error {
 		level.Set(slog.LevelDebug)
 	}
 	log := newLogger(level, parent.isSet())
-	ready := sync.OnceFunc(parent.ready)
+	mounted := false
+	ready := sync.OnceFunc(func() { mounted = true; parent.ready() })
 	err := run(ctx, o, log, level, ready)
 	for (errors.Is(err, errRejoin) || errors.Is(err, errAlone)) && ctx.Err() == nil {
 		log.Info("starting again", "node", o.node, "err", err)
 		o.alone = errors.Is(err, errAlone)
 		err = run(ctx, o, log, level, ready)
 	}
-	if err != nil {
+	if err != nil && mounted { // before that, the terminal is told, and once
 		log.Error("stepping out", "node", o.node, "err", err)
 	}
-	return err
+	return advise(err)
 }

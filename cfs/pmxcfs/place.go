@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/user"
@@ -42,7 +43,7 @@ func lock(database, dir string, log *slog.Logger) (*os.File, error) {
 		}
 	}
 	if err == nil {
-		err = errors.Join(f.Truncate(0), writePID(f))
+		err = writePID(f)
 	}
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
@@ -57,8 +58,10 @@ func lock(database, dir string, log *slog.Logger) (*os.File, error) {
 	return f, nil
 }
 
+// writePID overwrites the number of the last daemon, in a fixed width: on a disk
+// that is full, that works where a shorter file would not grow again.
 func writePID(f *os.File) error {
-	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	_, err := fmt.Fprintf(io.NewOffsetWriter(f, 0), "%-15d\n", os.Getpid())
 	return err
 }
 
