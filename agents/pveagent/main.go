@@ -64,7 +64,7 @@ func run(name string, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if tool, ok := tools[name]; ok {
-		return tool(p).Run(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+		return mounted(tool(p), p.Tree).Run(ctx, args, os.Stdin, os.Stdout, os.Stderr)
 	}
 	if name == "completion" && len(args) == 1 && tools[args[0]] != nil {
 		fmt.Print(tools[args[0]](p).Bash())

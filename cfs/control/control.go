@@ -13,11 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -111,12 +113,23 @@ func serve(ctx context.Context, conn net.Conn, verbs map[string]Verb) error {
 	return json.NewEncoder(conn).Encode(a)
 }
 
+// advice returns what to do when the daemon cannot be reached, if that is known.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return ": this needs root"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return ": start it by 'make run', or by 'systemctl start pve-cluster'"
+	}
+	return ""
+}
+
 // Call asks the daemon at path and stores its answer in out, which may be nil.
 func Call(ctx context.Context, path, verb string, in, out any) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return fmt.Errorf("pmxcfs does not answer: %w", err)
+		return fmt.Errorf("pmxcfs does not answer: %w%s", err, advice(err))
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })

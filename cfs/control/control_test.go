@@ -50,7 +50,7 @@ func TestVerbsAreAnswered(t *testing.T) {
 			t.Errorf("%s: %v, want %s", verb, err, want)
 		}
 	}
-	if err := Call(t.Context(), path+"x", "twice", 1, nil); err == nil || !strings.Contains(err.Error(), "does not answer") {
+	if err := Call(t.Context(), path+"x", "twice", 1, nil); err == nil || !strings.Contains(err.Error(), "does not answer") || !strings.Contains(err.Error(), "start it") {
 		t.Errorf("without a daemon: %v", err)
 	}
 }
