@@ -35,7 +35,6 @@ type Command struct {
 	Stdin []byte
 	Env   []string // added to the agent's own environment
 	Dir   string
-	Tied  bool // it is killed when the agent is: a server of which nobody else knows
 
 	// For what is too large to be kept: read instead of Stdin, and written with
 	// standard output instead of returning it.
@@ -84,6 +83,8 @@ type System struct{}
 
 // Run runs c to its end and returns its standard output. When ctx ends first,
 // the command is killed. A command that fails gives an *ExitError.
+// It never outlives the agent, even one that is killed: the next agent looks at
+// what is there, and nobody may still be changing that.
 func (System) Run(ctx context.Context, c Command) ([]byte, error) {
 	stdout, stderr := &capped{limit: maxOutput}, &tail{limit: maxTail}
 	cmd := c.build(ctx)
@@ -95,12 +96,10 @@ func (System) Run(ctx context.Context, c Command) ([]byte, error) {
 	if c.Output != nil {
 		cmd.Stdout = c.Output
 	}
-	if c.Tied {
-		// The kernel means the thread that starts it, which lives as long as its goroutine.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	}
+	// The kernel means the thread that starts it, which is kept for that long.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {

@@ -41,11 +41,11 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestATiedCommandEndsWithItsAgent kills a process that runs one.
-func TestATiedCommandEndsWithItsAgent(t *testing.T) {
+// TestACommandEndsWithItsAgent kills a process that runs one.
+func TestACommandEndsWithItsAgent(t *testing.T) {
 	const asAgent = "HOST_TEST_AGENT"
 	if file := os.Getenv(asAgent); file != "" {
-		_, err := host.System{}.Run(t.Context(), host.Command{Argv: []string{"sh", "-c", `echo $$ >"$0" && exec sleep 600`, file}, Tied: true})
+		_, err := host.System{}.Run(t.Context(), host.Command{Argv: []string{"sh", "-c", `echo $$ >"$0" && exec sleep 600`, file}})
 		t.Fatal(err) // it is killed before
 	}
 	file := filepath.Join(t.TempDir(), "pid")

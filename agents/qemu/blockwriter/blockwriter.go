@@ -63,7 +63,7 @@ func Open(ctx context.Context, run host.System, opts string) (*Writer, error) {
 	socket := filepath.Join(dir, "nbd")
 	argv := []string{"qemu-nbd", "--socket", socket, "--shared=1", "--cache=none", "--aio=threads", "--discard=unmap", "--image-opts", opts}
 	go func() {
-		_, err := run.Run(server, host.Command{Argv: argv, Tied: true})
+		_, err := run.Run(server, host.Command{Argv: argv})
 		w.ended <- err
 	}()
 	err = w.connect(ctx, socket)
