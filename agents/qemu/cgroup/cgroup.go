@@ -73,7 +73,16 @@ func scope(slice string, vmid uint32) string {
 
 // Place puts a process into the group of its VM with this share. It may be
 // there already, with another.
-func (g Groups) Place(vmid uint32, pid int, s Share) error {
+func (g Groups) Place(vmid uint32, pid int, s Share) (err error) {
+	for range 100 { // another node of this machine may be removing the group, see Remove
+		if err = g.place(vmid, pid, s); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
+			break
+		}
+	}
+	return err
+}
+
+func (g Groups) place(vmid uint32, pid int, s Share) error {
 	slice, v2, err := g.where()
 	if err != nil {
 		return err

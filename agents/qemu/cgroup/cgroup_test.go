@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +61,7 @@ func TestShareIsWrittenForBothHierarchies(t *testing.T) {
 }
 
 func TestKernelTakesTheShare(t *testing.T) {
-	g := Node(Slice)
+	g := ownGroups(t)
 	slice, v2, err := g.where()
 	if err != nil {
 		t.Skip(err)
@@ -97,6 +98,55 @@ func TestKernelTakesTheShare(t *testing.T) {
 	}
 }
 
+// ownGroups is below the kernel's, for this test alone.
+func ownGroups(t *testing.T) Groups {
+	t.Helper()
+	g := Node(fmt.Sprintf("%s-%d.slice", t.Name(), os.Getpid()))
+	t.Cleanup(func() {
+		if slice, _, err := g.where(); err == nil {
+			_ = os.Remove(slice) // it may not be there
+		}
+	})
+	return g
+}
+
+// TestAGroupThatVanishesIsMadeAgain has two agents of one machine put VMs of one VMID
+// into a group, and take it away.
+func TestAGroupThatVanishesIsMadeAgain(t *testing.T) {
+	g := ownGroups(t)
+	const vmid = 100
+	cmd, end := process(t)
+	defer end()
+	if err := g.Place(vmid, cmd.Process.Pid, Share{}); err != nil {
+		t.Skipf("groups cannot be made here: %v", err)
+	}
+	end()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = g.Remove(vmid) // that of the others, too
+			}
+		}
+	}()
+	for range 30 {
+		cmd, end := process(t)
+		if err := g.Place(vmid, cmd.Process.Pid, Share{CPUs: 1}); err != nil {
+			t.Error(err)
+		}
+		end()
+	}
+	close(stop)
+	<-stopped
+	if err := g.Remove(vmid); err != nil {
+		t.Error(err)
+	}
+}
+
 // process begins one that waits, and can be ended before the test does.
 func process(t *testing.T) (cmd *exec.Cmd, end func()) {
 	t.Helper()
@@ -113,7 +163,7 @@ func process(t *testing.T) (cmd *exec.Cmd, end func()) {
 
 // TestGroupStaysWhileSomebodyIsInIt as where two nodes of a lab have one VM in turn.
 func TestGroupStaysWhileSomebodyIsInIt(t *testing.T) {
-	g := Node(Slice)
+	g := ownGroups(t)
 	slice, _, err := g.where()
 	if err != nil {
 		t.Skip(err)
