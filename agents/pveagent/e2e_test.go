@@ -76,7 +76,7 @@ func (n *node) mounted() {
 			n.Logf("pmxcfs said:\n%s", said)
 		}
 	})
-	n.await("the mount", 20*time.Second, func() bool {
+	n.await("the mount", func() bool {
 		_, err := os.Stat(n.tree + "/.version")
 		return err == nil
 	})
@@ -110,9 +110,13 @@ func (n *node) must(err error) {
 	}
 }
 
-func (n *node) await(what string, limit time.Duration, ok func() bool) {
+// patience is how long a test waits for what is bound to come: guests are emulated, and
+// the machine may be busy.
+const patience = 3 * time.Minute
+
+func (n *node) await(what string, ok func() bool) {
 	n.Helper()
-	for deadline := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			n.Fatalf("still waiting for %s; status:\n%s", what, n.statusText())
 		}
@@ -150,7 +154,7 @@ func (n *node) end() {
 	}
 	if p, err := n.place().process(100); err == nil && host.Proc.Alive(p) {
 		_ = host.Proc.Signal(p, syscall.SIGKILL) // it may be gone
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_ = host.Proc.WaitExit(ctx, p) // the directory below may keep a file then
 	}
@@ -189,14 +193,14 @@ func (n *node) statusText() string {
 
 func (n *node) awaitStatus(line string) {
 	n.Helper()
-	n.await(line, 60*time.Second, func() bool { return strings.Contains(n.statusText(), line+"\n") })
+	n.await(line, func() bool { return strings.Contains(n.statusText(), line+"\n") })
 }
 
 // serial listens to the guest's console.
 func (n *node) serial() *output {
 	n.Helper()
 	var conn net.Conn
-	n.await("the console", 30*time.Second, func() (ok bool) {
+	n.await("the console", func() (ok bool) {
 		c, err := net.Dial("unix", cmdline.RunFile(n.place().guestRun(), 100, "serial0"))
 		conn = c
 		return err == nil
@@ -250,7 +254,7 @@ func (n *node) boot() {
 	n.write(conf, n.example())
 	n.write("power/100", "running\n")
 	console := n.serial()
-	n.await("the guest", 90*time.Second, func() bool { return strings.Contains(console.String(), "guest ready") })
+	n.await("the guest", func() bool { return strings.Contains(console.String(), "guest ready") })
 	n.Logf("booted in %.1f s", time.Since(begin).Seconds())
 	n.awaitStatus("guest: running")
 }
@@ -279,7 +283,7 @@ func (n *node) changes() {
 	n.must(os.WriteFile(n.dir+"/more.raw", make([]byte, 1<<20), 0o600))
 	edited := strings.Replace(n.example(), "balloon: 256", "balloon: 300", 1)
 	n.write(conf, strings.Replace(edited, "scsihw:", "scsi1: "+n.dir+"/more.raw\nscsihw:", 1))
-	n.await("scsi1", 30*time.Second, func() bool {
+	n.await("scsi1", func() bool {
 		var disks []struct {
 			Qdev     string
 			Inserted struct{ File string }
@@ -287,14 +291,14 @@ func (n *node) changes() {
 		n.qmp("query-block", &disks)
 		return strings.Contains(fmt.Sprint(disks), "scsi1")
 	})
-	n.await("the balloon", 30*time.Second, func() bool {
+	n.await("the balloon", func() bool {
 		var balloon struct{ Actual int64 }
 		n.qmp("query-balloon", &balloon)
 		return balloon.Actual == 300<<20
 	})
 	n.awaitStatus("state: applied")
 	n.write(conf, edited)
-	n.await("scsi1 to go", 30*time.Second, func() bool {
+	n.await("scsi1 to go", func() bool {
 		var disks any
 		n.qmp("query-block", &disks)
 		return !strings.Contains(fmt.Sprint(disks), "scsi1")
@@ -311,7 +315,7 @@ func (n *node) agentDies() {
 	}
 	n.begin()
 	n.write(conf, strings.Replace(n.example(), "balloon: 256", "balloon: 280", 1))
-	n.await("the balloon of the new agent", 30*time.Second, func() bool {
+	n.await("the balloon of the new agent", func() bool {
 		var balloon struct{ Actual int64 }
 		n.qmp("query-balloon", &balloon)
 		return balloon.Actual == 280<<20
@@ -326,7 +330,7 @@ func (n *node) switchesOff() {
 	n.Helper()
 	p := n.process()
 	n.write("power/100", "stopped\n")
-	n.await("the guest to switch off", 60*time.Second, func() bool { return !host.Proc.Alive(p) })
+	n.await("the guest to switch off", func() bool { return !host.Proc.Alive(p) })
 	n.awaitStatus("guest: stopped")
 }
 

@@ -58,7 +58,7 @@ func (n *node) console() *console {
 // awaitLine reads the console up to a line with text.
 func (n *node) awaitLine(c *console, text string) {
 	n.Helper()
-	late := time.After(90 * time.Second)
+	late := time.After(3 * time.Minute)
 	for {
 		select {
 		case line, ok := <-c.lines:

@@ -185,7 +185,7 @@ func (n *node) status(key string) string {
 
 func (n *node) await(what string, ok func() bool) {
 	n.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			content, _ := os.ReadFile(filepath.Join(n.tree, ".status/nodes/n1/qemu-server/100.conf"))
 			n.Fatalf("still waiting for %s; status:\n%s", what, content)

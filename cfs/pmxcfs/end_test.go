@@ -91,7 +91,7 @@ func (n *node) endUnderLoad(e ending, after time.Duration) {
 	l.stop.Store(true)
 	select {
 	case <-l.ended():
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		unix.Unmount(n.dir, unix.MNT_FORCE|unix.MNT_DETACH)
 		n.t.Fatalf("%s: programs hang on the file system", e.name)
 	}

@@ -294,7 +294,7 @@ func (b *bench) run(command cmdline.Command, config cmdline.Config) (seen []stri
 		<-exited
 	}()
 	socket := cmdline.RunFile(b.host.RunDir, 8006, "qmp")
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); {
 		m, err := monitor.Dial(b.Context(), socket)
 		if err == nil {
 			defer m.Close()

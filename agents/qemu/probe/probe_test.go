@@ -30,7 +30,7 @@ func TestAnswerIsKeptUntilTheNextBoot(t *testing.T) {
 	binary, starts := fake(t, `echo "VFS: Cannot open root device"`)
 	cache := filepath.Join(t.TempDir(), "kvm")
 	ask := func(boot string) Answer {
-		return (&Prober{Binary: binary, Kernel: "/boot/vmlinuz", Cache: cache, BootID: boot}).Ask(t.Context())
+		return (&Prober{Binary: binary, Kernel: "/boot/vmlinuz", Cache: cache, BootID: boot, Timeout: time.Minute}).Ask(t.Context())
 	}
 	for _, boot := range []string{"a", "a", "b"} {
 		if a := ask(boot); !a.KVM {
@@ -51,7 +51,7 @@ func TestProcessesOfOneMachineProbeOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			p := &Prober{Binary: binary, Kernel: "/boot/vmlinuz", Cache: cache, BootID: "a"}
+			p := &Prober{Binary: binary, Kernel: "/boot/vmlinuz", Cache: cache, BootID: "a", Timeout: time.Minute}
 			if a := p.Ask(t.Context()); !a.KVM {
 				t.Errorf("%+v", a)
 			}
@@ -67,13 +67,16 @@ func TestHangingGuestMeansNoKVM(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
 		t.Skip(err)
 	}
-	for name, c := range map[string]struct{ script, reason string }{
-		"hangs":  {"exec sleep 60", "hangs"},
-		"fails":  {"echo could not access KVM kernel module >&2; exit 1", "could not access"},
-		"silent": {"exit 0", "no guest runs"},
+	for name, c := range map[string]struct {
+		script, reason string
+		timeout        time.Duration
+	}{
+		"hangs":  {"exec sleep 600", "hangs", 300 * time.Millisecond},
+		"fails":  {"echo could not access KVM kernel module >&2; exit 1", "could not access", time.Minute},
+		"silent": {"exit 0", "no guest runs", time.Minute},
 	} {
 		binary, _ := fake(t, c.script)
-		p := &Prober{Binary: binary, Kernel: "/boot/vmlinuz", Cache: filepath.Join(t.TempDir(), "kvm"), Timeout: 300 * time.Millisecond}
+		p := &Prober{Binary: binary, Kernel: "/boot/vmlinuz", Cache: filepath.Join(t.TempDir(), "kvm"), Timeout: c.timeout}
 		if a := p.Ask(t.Context()); a.KVM || !strings.Contains(a.Reason, c.reason) {
 			t.Errorf("%s: %+v", name, a)
 		}

@@ -154,7 +154,7 @@ func TestDisksMoveGrowAndGo(t *testing.T) {
 // verb changed in QEMU is what the configuration says.
 func (n *node) quiet() {
 	n.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for {
 		said := n.Said(100)
 		if said.State == "applied" {

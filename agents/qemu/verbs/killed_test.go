@@ -130,7 +130,7 @@ func (n *node) claimed(kind string) string {
 
 func (n *node) until(what string, ok func() bool) {
 	n.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			n.Fatalf("still waiting for %s; configuration:\n%s", what, n.conf(100))
 		}

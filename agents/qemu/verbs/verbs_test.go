@@ -223,7 +223,7 @@ func (n *node) shell(vmid uint32, line, want string) string {
 	defer conn.Close()
 	var seen bytes.Buffer
 	buffer := make([]byte, 4096)
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); {
 		n.must(conn.SetDeadline(time.Now().Add(2 * time.Second)))
 		_, err := conn.Write([]byte(line + "\n"))
 		n.must(err)
@@ -244,7 +244,7 @@ func (n *node) shell(vmid uint32, line, want string) string {
 
 func (n *node) status(vmid uint32, want string) {
 	n.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for {
 		got, err := n.Status(n.Context(), vmid)
 		if got == want {

@@ -117,7 +117,7 @@ func (d *talk) text() string {
 }
 
 // patience is how long a guest under TCG on a busy machine may take.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // await repeats what there is to say until the answer is there.
 func (d *talk) await(say, want string) {
