@@ -10,17 +10,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"etcpve/fixtures/loopback"
 )
 
 func TestAPeerIsReachedByTheAddressThatAnswers(t *testing.T) {
 	c, _, p1, _, in2 := pair(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	answering := seat{cluster: c}.address("n2")
-	c.set("n2", closed.Addr().String()+" "+answering)
+	c.set("n2", loopback.Address(1).String()+":5405 "+answering) // nobody listens at the first
 	send(t, p1, "n2", "by the second")
 	select {
 	case got := <-in2.got:

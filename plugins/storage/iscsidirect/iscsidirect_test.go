@@ -2,7 +2,6 @@ package iscsidirect_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/storage"
 	"etcpve/agents/storage/storagetest"
+	"etcpve/fixtures/loopback"
 	"etcpve/plugins/storage/iscsidirect"
 )
 
@@ -30,14 +30,7 @@ func newTarget(t *testing.T) string {
 	if os.Getuid() != 0 {
 		t.Skip("tgtd needs root")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	portal := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	portal := loopback.Address(1).String() + ":3260"
 	control := fmt.Sprint(20000 + os.Getpid()%10000) // at most 32767
 	daemon := exec.Command("tgtd", "-f", "-C", control, "--iscsi", "portal="+portal)
 	daemon.Stderr = t.Output()
@@ -106,14 +99,7 @@ func TestQEMUReadsAndWritesTheLUN(t *testing.T) {
 }
 
 func TestDeadPortalIsOffline(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	portal := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	portal := loopback.Address(2).String() + ":3260" // where nobody listens
 	c := &storage.Config{ID: "san", Type: "iscsidirect", Values: map[string]string{"portal": portal, "target": iqn}}
 	if _, err := iscsidirect.New(host.System{}).Status(t.Context(), c); err == nil || !strings.Contains(err.Error(), storage.ErrOffline.Error()) {
 		t.Errorf("status: %v", err)

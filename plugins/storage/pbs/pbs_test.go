@@ -12,6 +12,7 @@ import (
 	"etcpve/agents/host"
 	"etcpve/agents/host/hosttest"
 	"etcpve/agents/storage"
+	"etcpve/fixtures/loopback"
 	"etcpve/plugins/storage/pbs"
 )
 
@@ -127,15 +128,12 @@ func TestNames(t *testing.T) {
 }
 
 func TestSilentServerIsOffline(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	server := loopback.Address(1).String()
+	l, err := net.Listen("tcp", net.JoinHostPort(server, "8007"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, c := pbs.New(nil, ""), config("server", "127.0.0.1", "port", port)
+	p, c := pbs.New(nil, ""), config("server", server)
 	if err := p.Activate(t.Context(), c); err != nil {
 		t.Error(err)
 	}
