@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,18 +18,18 @@ import (
 type stuck struct {
 	*storagetest.Memory
 	back  chan struct{}
-	calls *int
+	calls *atomic.Int32
 }
 
 func (s stuck) Status(context.Context, *storage.Config) (storage.Status, error) {
-	*s.calls++
+	s.calls.Add(1)
 	<-s.back
 	return storage.Status{Total: 1}, nil
 }
 
 func TestStuckStorageHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
+		var calls atomic.Int32
 		p := stuck{Memory: &storagetest.Memory{}, back: make(chan struct{}), calls: &calls}
 		c, _ := newCatalog(t, thin+"nfs: gone\n\tserver s\n\texport /x\n\tpath /y\n")
 		c.Plugins["nfs"] = p
@@ -50,8 +51,8 @@ func TestStuckStorageHoldsNobodyUp(t *testing.T) {
 		if err != nil || !errors.Is(seen["gone"].Err, storage.ErrOffline) || seen["thin"].Err != nil || seen["thin"].Status.Total == 0 {
 			t.Errorf("%+v, %v", seen, err)
 		}
-		if waited := time.Since(begun); waited > 30*time.Second || calls != 1 {
-			t.Errorf("waited %v in %d calls", waited, calls)
+		if waited := time.Since(begun); waited > 30*time.Second || calls.Load() != 1 {
+			t.Errorf("waited %v in %d calls", waited, calls.Load())
 		}
 		close(p.back)
 		synctest.Wait()
