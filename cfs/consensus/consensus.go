@@ -141,6 +141,7 @@ type Node struct {
 	heard     map[uint64]uint64 // tick of the last message of each node
 	snapshots map[uint64]uint64 // tick at which a snapshot counts as lost, by receiver
 	learners  learners          // as the leader sees them
+	confirmed confirmation      // the last one that was sent
 	pulse     *pulse            // nil if the ticks come from elsewhere
 
 	status atomic.Pointer[Status]

@@ -359,7 +359,7 @@ func (n *Node) notice(rd raft.Ready) {
 func (n *Node) send(messages []*raftpb.Message) {
 	spared := n.spared(messages)
 	for _, m := range messages {
-		if n.opt.Transport == nil || m.GetTo() == n.opt.ID || m.GetType() == raftpb.MsgApp && spared[m.GetTo()] {
+		if n.opt.Transport == nil || m.GetTo() == n.opt.ID || m.GetType() == raftpb.MsgApp && spared[m.GetTo()] || n.isEcho(m) {
 			continue
 		}
 		b, err := proto.Marshal(m)
