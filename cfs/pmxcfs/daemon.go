@@ -65,6 +65,7 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar,
 		}
 	}
 	boundMalloc()
+	boundProcessors()
 	d := &daemon{o: o, log: log, tree: tree.New(), fail: make(chan error, 1)}
 	if err := d.beginAnew(); err != nil {
 		return err
