@@ -1,7 +1,10 @@
 package files
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,14 +15,50 @@ import (
 	"etcpve/cfs/format/schema"
 	"etcpve/cfs/format/section"
 	"etcpve/cfs/format/settings"
+	"etcpve/cfs/format/vmlist"
 	"etcpve/cfs/layout"
 )
 
 // kinds are the stacks of the types of service.
 var kinds = map[string]layout.Kind{"vm": layout.QEMU, "ct": layout.LXC}
 
-// Homes returns the node of every guest by its service id.
+// Homes returns the node of every guest by its service id, all at one moment: a
+// service whose guest were seen nowhere, as it moves, would be taken for deleted.
 func (t Tree) Homes() (map[string]string, error) {
+	text, err := os.ReadFile(filepath.Join(t.Root, ".vmlist"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return t.scanned()
+	}
+	if err != nil {
+		return nil, err
+	}
+	guests, err := vmlist.Parse(text)
+	homes := map[string]string{}
+	for _, g := range guests {
+		for kind, stack := range kinds {
+			if g.Kind == stack {
+				homes[fmt.Sprintf("%s:%d", kind, g.VMID)] = g.Node
+			}
+		}
+	}
+	return homes, err
+}
+
+// scanned is Homes for a tree that is a plain directory. A guest that moves meanwhile
+// may be seen nowhere: so it looks until it sees the same twice.
+func (t Tree) scanned() (map[string]string, error) {
+	last, err := t.scan()
+	for err == nil {
+		var homes map[string]string
+		if homes, err = t.scan(); err == nil && maps.Equal(homes, last) {
+			return homes, nil
+		}
+		last = homes
+	}
+	return nil, err
+}
+
+func (t Tree) scan() (map[string]string, error) {
 	nodes, err := t.Nodes()
 	if err != nil {
 		return nil, err

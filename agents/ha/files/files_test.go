@@ -45,6 +45,25 @@ func TestResourcesAreThoseWhoseGuestExists(t *testing.T) {
 	}
 }
 
+// TestAGuestThatMovesIsNotGone: the list that the file system keeps decides, whatever
+// directories say that are listed one after the other.
+func TestAGuestThatMovesIsNotGone(t *testing.T) {
+	tree := treeOf(t, map[string]string{
+		Resources: "vm: 100\n\nct: 101\n\nct: 100\n", "nodes/n2/qemu-server/102.conf": "",
+		".vmlist": `{"version": 2, "ids": {"100": {"node": "n1", "type": "qemu", "version": 1}, "101": {"node": "n2", "type": "lxc", "version": 2}}}`,
+	})
+	all, err := tree.Configured()
+	if err != nil || len(all) != 2 || all["vm:100"].Node != "n1" || all["ct:101"].Node != "n2" {
+		t.Errorf("%v, %v", all, err)
+	}
+	if err := tree.Write(".vmlist", "{"); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := tree.Configured(); err == nil {
+		t.Errorf("half a list was taken for a whole one: %v", all)
+	}
+}
+
 func TestMistakesLeaveTheRest(t *testing.T) {
 	tree := treeOf(t, map[string]string{
 		"nodes/n1/qemu-server/100.conf": "", "nodes/n1/qemu-server/101.conf": "",

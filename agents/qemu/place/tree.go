@@ -3,7 +3,6 @@ package place
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"etcpve/cfs/format/vmlist"
 	"etcpve/cfs/layout"
 )
 
@@ -138,22 +138,12 @@ func (p Place) listed() (all []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var list struct {
-		IDs map[string]struct {
-			Node string      `json:"node"`
-			Type layout.Kind `json:"type"`
-		} `json:"ids"`
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf(".vmlist: %w", err)
-	}
-	for id, g := range list.IDs {
-		if vmid, ok := layout.ParseVMID(id); ok {
-			all = append(all, layout.Guest{VMID: vmid, Node: g.Node, Kind: g.Type}.Path())
-		}
+	guests, err := vmlist.Parse(text)
+	for _, g := range guests {
+		all = append(all, g.Path())
 	}
 	slices.Sort(all)
-	return all, nil
+	return all, err
 }
 
 // scanned looks into the directories of all nodes, for a tree that is a plain
