@@ -3,11 +3,14 @@ package qemu
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 
+	"etcpve/agents/host"
 	"etcpve/agents/qemu/clouddrive"
 	"etcpve/agents/qemu/cloudinit"
+	"etcpve/agents/qemu/hotplug"
 )
 
 // cloud is the cloud-init drive of a VM.
@@ -24,11 +27,37 @@ func (a *Agent) CloudInitOf(ctx context.Context, vmid uint32) (cloudinit.Data, e
 	return a.cloud(vmid).Data(ctx, d.Config)
 }
 
-// UpdateCloudInit makes the drive of a VM that does not run anew.
-func (a *Agent) UpdateCloudInit(ctx context.Context, vmid uint32) error {
+// UpdateCloudInit makes the drive of a VM anew; a guest that runs gets it as a new
+// medium. That QEMU is spoken to by talk, for the agent that runs it has a
+// connection of its own.
+func (a *Agent) UpdateCloudInit(ctx context.Context, vmid uint32, talk func(ctx context.Context, command string, args, result any) error) error {
+	unlock, err := a.lock(ctx, vmid)
+	if err != nil {
+		return fmt.Errorf("vm %d: %w", vmid, err)
+	}
+	defer unlock()
 	d, err := a.Desired(ctx, strconv.FormatUint(uint64(vmid), 10))
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.cloud(vmid).Fill(ctx, d.Config), a.cloud(vmid).Note(d.Config))
+	r, known, err := a.records().Load(vmid)
+	if err != nil {
+		return err
+	}
+	switch _, begun := a.byPIDFile(vmid); {
+	case known && r.Process.PID != 0 && host.Proc.Alive(r.Process):
+		machine := a.machine(vmid, d.Config)
+		machine.QMP = talk
+		err = a.changeOn(ctx, vmid, machine, Action{Desired: d, Change: hotplug.Action{Do: hotplug.CloudInit, Key: cloudinit.Drive(r.Config)}})
+	case begun:
+		err = errors.New("QEMU is being started")
+	default:
+		if err = a.cloud(vmid).Fill(ctx, d.Config); err == nil {
+			err = a.cloud(vmid).Note(d.Config)
+		}
+	}
+	if err != nil {
+		return a.at(d, err)
+	}
+	return nil
 }

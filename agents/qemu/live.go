@@ -27,8 +27,12 @@ func (a *Agent) machine(vmid uint32, desired cmdline.Config) plug.Machine {
 		With: func(ctx context.Context, key string) (cmdline.Guest, cmdline.Host, error) {
 			return a.inEffect(ctx, vmid, desired, key)
 		},
-		Release:   a.guest(vmid).release,
-		CloudInit: func(ctx context.Context) error { return a.cloud(vmid).Fill(ctx, desired) },
+		Release: a.guest(vmid).release,
+		CloudInit: func(ctx context.Context, key, setting string) (func() error, error) {
+			config := maps.Clone(desired)
+			config[key] = setting
+			return a.cloud(vmid).Prepare(ctx, config, key)
+		},
 		Share: func(ctx context.Context, config cmdline.Config) error {
 			return a.share(ctx, vmid, config)
 		},
@@ -95,8 +99,12 @@ func (a *Agent) shareAtStart(ctx context.Context, vmid uint32, config cmdline.Co
 
 // change applies one change to a running VM and notes it in its record.
 func (a *Agent) change(ctx context.Context, vmid uint32, action Action) error {
+	return a.changeOn(ctx, vmid, a.machine(vmid, action.Desired.Config), action)
+}
+
+func (a *Agent) changeOn(ctx context.Context, vmid uint32, machine plug.Machine, action Action) error {
 	c := action.Change
-	done, err := a.machine(vmid, action.Desired.Config).Apply(ctx, c)
+	done, err := machine.Apply(ctx, c)
 	if err != nil {
 		return &cmdline.KeyError{Key: c.Key, Err: fmt.Errorf("%s: %w", c, err)}
 	}

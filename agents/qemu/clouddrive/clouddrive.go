@@ -56,26 +56,42 @@ func (d Drive) Fill(ctx context.Context, c cmdline.Config) error {
 	if key == "" {
 		return nil
 	}
-	data, err := d.Data(ctx, c)
+	put, err := d.Prepare(ctx, c, key)
 	if err != nil {
 		return err
+	}
+	return put()
+}
+
+// Prepare makes what the drive under a key has to hold, and changes nothing yet:
+// whoever takes a drive from a guest learns before what stands in the way. QEMU
+// must not have the volume open when put writes to it.
+func (d Drive) Prepare(ctx context.Context, c cmdline.Config, key string) (put func() error, err error) {
+	data, err := d.Data(ctx, c)
+	if err != nil {
+		return nil, err
 	}
 	image, err := iso.Image(data.Label, data.Files)
 	if err != nil {
-		return &cmdline.KeyError{Key: key, Err: err}
+		return nil, &cmdline.KeyError{Key: key, Err: err}
 	}
 	o, err := c.Options(key, "file")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	v, err := d.Volumes.Resolve(ctx, o["file"])
-	if err == nil {
-		err = d.put(ctx, v, image)
-	}
-	if err != nil {
+	failed := func(err error) error {
 		return &cmdline.KeyError{Key: key, Err: fmt.Errorf("cloud-init: %w", err)}
 	}
-	return nil
+	v, err := d.Volumes.Resolve(ctx, o["file"])
+	if err != nil {
+		return nil, failed(err)
+	}
+	return func() error {
+		if err := d.put(ctx, v, image); err != nil {
+			return failed(err)
+		}
+		return nil
+	}, nil
 }
 
 // put writes an image to the beginning of a volume.

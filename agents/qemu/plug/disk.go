@@ -2,6 +2,7 @@ package plug
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -181,37 +182,65 @@ func (m Machine) changeCloudInit(ctx context.Context, c hotplug.Action) (bool, e
 	if err != nil {
 		return false, err
 	}
-	return m.swap(ctx, cloudinit.Drive(g.Config), func() error { return m.CloudInit(ctx) })
+	key := cloudinit.Drive(g.Config)
+	if key == "" {
+		return false, errors.New("the VM runs without a cloud-init drive")
+	}
+	// The drive may be about to get another volume: that one, then.
+	_, config, err := m.driveOf(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	put, err := m.CloudInit(ctx, key, config[key])
+	if err != nil {
+		return false, err
+	}
+	return m.swap(ctx, key, put)
 }
 
 // swap opens the tray, takes the old medium out, puts the one that is desired
-// in and closes the tray; between is done while the drive is empty. A guest may
-// have locked the tray; it is opened anyhow.
+// in and closes the tray; between is done while the drive is empty, which it does
+// not stay if that fails. A guest may have locked the tray; it is opened anyhow.
 func (m Machine) swap(ctx context.Context, key string, between func() error) (bool, error) {
 	d, _, err := m.driveOf(ctx, key)
 	if err != nil {
 		return false, err
 	}
 	drive := byID("%s", key)
-	if err := m.QMP(ctx, "blockdev-open-tray", map[string]any{"id": key, "force": true}, nil); err != nil {
-		return false, err
-	}
-	if err := m.QMP(ctx, "blockdev-remove-medium", drive, nil); err != nil {
+	if err := m.open(ctx, key, "blockdev-remove-medium", drive); err != nil {
 		return false, err
 	}
 	if err := m.clearDisk(ctx, key); err != nil {
 		return false, err
 	}
-	if err := between(); err != nil {
-		return false, err
-	}
+	failure := between()
 	if d.Blockdev == nil {
-		return true, m.QMP(ctx, "blockdev-close-tray", drive, nil)
+		return failure == nil, errors.Join(failure, m.QMP(ctx, "blockdev-close-tray", drive, nil))
 	}
 	undo := undoer{Machine: m}
 	undo.run(ctx, "object-add", d.Limit.Object(), "object-del", byID("%s", throttle.GroupName(key)))
 	undo.run(ctx, "blockdev-add", d.Blockdev, "blockdev-del", nodeArgs(key))
-	undo.run(ctx, "blockdev-insert-medium", map[string]any{"id": key, "node-name": cmdline.NodeName(key)}, "blockdev-remove-medium", drive)
+	undo.also(func() error {
+		undo.done = append(undo.done, command{"blockdev-remove-medium", drive}) // which an empty drive bears
+		return m.open(ctx, key, "blockdev-insert-medium", map[string]any{"id": key, "node-name": cmdline.NodeName(key)})
+	})
 	undo.run(ctx, "blockdev-close-tray", drive, "blockdev-open-tray", drive)
-	return undo.err == nil, undo.back(ctx)
+	return failure == nil && undo.err == nil, errors.Join(failure, undo.back(ctx))
+}
+
+// openTries is how often a tray is opened that the guest closes again.
+const openTries = 5
+
+// open runs a command that needs an open tray, which the guest may close at any
+// moment: Linux does as soon as somebody looks for a medium.
+func (m Machine) open(ctx context.Context, key, command string, args map[string]any) (err error) {
+	for range openTries {
+		if err = m.QMP(ctx, "blockdev-open-tray", map[string]any{"id": key, "force": true}, nil); err != nil {
+			return err
+		}
+		if err = m.QMP(ctx, command, args, nil); refused(err) == nil {
+			break
+		}
+	}
+	return err
 }

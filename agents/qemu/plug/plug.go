@@ -40,8 +40,10 @@ type Machine struct {
 	With func(ctx context.Context, key string) (cmdline.Guest, cmdline.Host, error)
 	// Release notes that the guest was asked for a device and has not given it up.
 	Release func(id string)
-	// CloudInit makes the cloud-init drive as desired, while QEMU has it closed.
-	CloudInit func(ctx context.Context) error
+	// CloudInit prepares what the cloud-init drive is to hold, and changes nothing;
+	// put writes it, while QEMU has the drive closed. The setting is that of the
+	// drive QEMU has.
+	CloudInit func(ctx context.Context, key, setting string) (put func() error, err error)
 	// Share gives QEMU its share of the node's CPUs.
 	Share func(ctx context.Context, config cmdline.Config) error
 	Ports Ports

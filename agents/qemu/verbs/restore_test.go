@@ -2,6 +2,7 @@ package verbs
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,33 @@ func TestRestoreMakesWhatWasBackedUp(t *testing.T) {
 	n.has(101, "scsi0: other:101/vm-101-disk-1.qcow2,cache=none,size=2M\n", "!net0: virtio=BC:24:11:00:00:01", "!smbios1: uuid=6e9d7c5e")
 	n.status(101, "running")
 	n.refuse("unable to restore VM 101 - vm is running", Restore, 101, "archive", plain, "storage", "other", "force", "1")
+}
+
+// TestRestoreUnpacksEveryCompression that Proxmox VE makes, and refuses what was
+// cut off.
+func TestRestoreUnpacksEveryCompression(t *testing.T) {
+	n := newNode(t)
+	plain := n.makeArchive("one")
+	for i, c := range []struct{ program, extension string }{{"gzip", ".gz"}, {"zstd", ".zst"}, {"lzop", ".lzo"}} {
+		if _, err := exec.LookPath(c.program); err != nil {
+			t.Fatal(err, "; it is in the list of contrib/setup")
+		}
+		// The name says nothing: the beginning of the file does.
+		packed, err := exec.Command(c.program, "-c", plain).Output()
+		n.must(err)
+		name := filepath.Join(t.TempDir(), "archive"+c.extension)
+		n.must(os.WriteFile(name, packed, 0o644))
+		vmid := uint32(100 + i)
+		n.do(Restore, vmid, "archive", name, "storage", "local")
+		n.has(vmid, "name: web\n", "!lock:")
+		n.reads(fmt.Sprintf("local:%d/vm-%d-disk-1.qcow2", vmid, vmid), "one")
+
+		n.must(os.WriteFile(name, packed[:len(packed)-200], 0o644))
+		if log, err := n.task(Restore, 200, "archive", name, "storage", "local"); err == nil || n.conf(200) != "" {
+			t.Errorf("%s that was cut off: %v\n%s", c.program, err, log)
+		}
+		n.volumes("local", 200)
+	}
 }
 
 // TestRestoreReplacesOnlyByWhatIsComplete restores over a VM that exists, from

@@ -27,6 +27,7 @@ const (
 	Create, Destroy, Clone, Template     = "qmcreate", "qmdestroy", "qmclone", "qmtemplate"
 	Restore                              = "qmrestore"
 	Configure, Resize, Move              = "qmconfig", "resize", "qmmove"
+	CloudInit                            = "qmcloudinit" // Proxmox VE does this without a task
 	ImportDisk, Rescan                   = "imgcopy", "qmrescan"
 )
 
@@ -76,8 +77,8 @@ func (v Verbs) Handlers() map[string]task.Handler {
 		Snapshot: keep(snapshots.snapshot), DelSnapshot: keep(snapshots.delSnapshot), Rollback: keep(snapshots.rollback),
 		Create: shape(provision.Work.Create), Restore: shape(provision.Work.Restore), Destroy: shape(provision.Work.Destroy),
 		Clone: shape(provision.Work.Clone), Template: shape(provision.Work.Template),
-		Configure: shape(provision.Work.Configure),
-		Resize:    disk(disks.Work.Resize), Move: disk(disks.Work.Move),
+		Configure: shape(provision.Work.Configure), CloudInit: shape(provision.Work.CloudInit),
+		Resize: disk(disks.Work.Resize), Move: disk(disks.Work.Move),
 		ImportDisk: disk(disks.Work.ImportDisk), Rescan: disk(disks.Work.Rescan),
 	})
 }
@@ -90,6 +91,7 @@ func (v Verbs) Repairs() map[string]task.Handler {
 		Snapshot: keep(snapshots.repair), DelSnapshot: keep(snapshots.repair), Rollback: keep(snapshots.repair),
 		Create: shape(provision.Work.RepairCreate), Restore: shape(provision.Work.RepairRestore), Destroy: shape(provision.Work.RepairDestroy),
 		Clone: shape(provision.Work.RepairClone), Template: shape(provision.Work.RepairTemplate),
-		Configure: shape(provision.Work.RepairConfigure), Resize: disk(disks.Work.RepairResize), ImportDisk: disk(disks.Work.RepairMade), Move: disk(disks.Work.RepairMove),
+		Configure: shape(provision.Work.RepairConfigure), CloudInit: shape(provision.Work.RepairCloudInit),
+		Resize: disk(disks.Work.RepairResize), ImportDisk: disk(disks.Work.RepairMade), Move: disk(disks.Work.RepairMove),
 	})
 }

@@ -26,7 +26,7 @@ func (p Place) provisioning() []cli.Command {
 	return []cli.Command{
 		{Words: "cloudinit dump", Summary: "Show what the cloud-init drive of a VM holds from its next making on.", Run: p.cloudInitDump, Args: and(kind)},
 		{Words: "cloudinit pending", Summary: "Show the cloud-init settings of a VM with what its drive does not hold yet.", Run: p.cloudInitPending, Args: vmid()},
-		{Words: "cloudinit update", Summary: "Make the cloud-init drive of a VM anew. The agent does so by itself when the VM starts.", Run: p.cloudInitUpdate, Args: vmid()},
+		{Words: "cloudinit update", Summary: "Make the cloud-init drive of a VM anew, also while the VM runs. The agent does so by itself when the VM starts, and at each change where hotplug includes cloudinit.", Run: p.verb(verbs.CloudInit, unlocked), Args: vmid()},
 		{Words: "importovf", Summary: "Create a VM from an OVF manifest and the images beside it.", Run: p.importOVF,
 			Args: and(cli.Param{Name: "manifest", Rule: about(schema.Text().Must(), "Path of the manifest.")},
 				cli.Param{Name: "storage", Rule: about(schema.Named("pve-storage-id").Must(), "Storage of the disks.")}),
@@ -95,24 +95,6 @@ func secret(key, value string) string {
 		return "**********"
 	}
 	return value
-}
-
-func (p Place) cloudInitUpdate(ctx context.Context, c *cli.Call) error {
-	v, err := p.load(vmidOf(c))
-	if err != nil {
-		return err
-	}
-	if err := v.locked(c); err != nil {
-		return err
-	}
-	if p.observe(ctx, v.VMID).runs() {
-		return errors.New("the drive is in use: with cloudinit among its hotplug classes the agent makes it anew at each change, else at the next start")
-	}
-	agent, err := p.reader()
-	if err != nil {
-		return err
-	}
-	return agent.UpdateCloudInit(ctx, v.VMID)
 }
 
 // importOVF creates the VM that a manifest describes.

@@ -16,7 +16,7 @@ import (
 // local are the commands that hold a conversation with a VM's process, or need
 // what only its node has.
 var local = []string{
-	"showcmd", "monitor", "terminal", "vncproxy", "nbdstop", "sendkey", "cleanup", "cloudinit dump", "cloudinit update",
+	"showcmd", "monitor", "terminal", "vncproxy", "nbdstop", "sendkey", "cleanup", "cloudinit dump",
 	"guest cmd", "guest exec", "guest exec-status", "guest passwd",
 }
 

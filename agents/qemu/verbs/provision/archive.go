@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -22,7 +23,8 @@ type archive struct {
 	close func() error
 }
 
-// unpackers are the programs for archives that are compressed, by their mark.
+// unpackers are the programs for archives that are compressed, by their mark. Each
+// has the name of its Debian package.
 var unpackers = []struct {
 	mark string
 	argv []string
@@ -86,6 +88,10 @@ func unpack(ctx context.Context, from io.Reader) (out io.Reader, wait func() err
 	for _, u := range unpackers {
 		if !bytes.HasPrefix(mark, []byte(u.mark)) {
 			continue
+		}
+		program := u.argv[0]
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, wait, fmt.Errorf("is compressed, and program '%s' is not there to unpack it: install the package %s", program, program)
 		}
 		read, write := io.Pipe()
 		done := make(chan struct{})
