@@ -142,7 +142,7 @@ func (j Work) replaceBy(ctx context.Context, c *config.Config) error {
 		now.Main, now.Pending = c.Main, c.Pending
 		clear(now.Snapshots)
 		clear(now.Special)
-		return j.Keep(job.DoomedKey, strings.Join(doomed, " "))
+		return errors.Join(j.Keep(job.DoomedKey, strings.Join(doomed, " ")), j.completing())
 	})
 	if err != nil {
 		return err
@@ -271,6 +271,9 @@ func (t *target) put(offset int64, data []byte, length int) error {
 // undoRestore takes back a VM that could not be restored. One that was to be
 // replaced is as before.
 func (j Work) undoRestore(ctx context.Context) error {
+	if err := j.incomplete(ctx); err != nil {
+		return err
+	}
 	if j.Params[replacesKey] == "" {
 		return j.undoNew(ctx, j.VMID, guest.LockCreate)
 	}
@@ -286,5 +289,9 @@ func (j Work) undoRestore(ctx context.Context) error {
 // RepairRestore undoes what a dead agent began, or finishes it if the other VM is
 // in effect already.
 func (j Work) RepairRestore(ctx context.Context) error {
-	return errors.Join(j.undoRestore(ctx), j.freeDoomed(ctx, strings.Fields(j.Text(job.DoomedKey))))
+	err := errors.Join(j.undoRestore(ctx), j.freeDoomed(ctx, strings.Fields(j.Text(job.DoomedKey))))
+	if err != nil {
+		return err
+	}
+	return j.goOn(ctx)
 }
