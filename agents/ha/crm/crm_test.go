@@ -147,6 +147,36 @@ func TestServicesAreRecoveredOnlyAfterFencing(t *testing.T) {
 	}
 }
 
+// TestOnlyLocksThatDiedWithTheNodeAreRemoved: a VM that is half made, or whose lock
+// nobody knows, is recovered as it is.
+func TestOnlyLocksThatDiedWithTheNodeAreRemoved(t *testing.T) {
+	for lock, removed := range map[string]bool{
+		"backup": true, "mounted": true, "migrate": true, "clone": true, "rollback": true, "snapshot": true, "snapshot-delete": true, "suspending": true, "suspended": true,
+		"": false, "create": false, "destroyed": false, "disk": false, "fstrim": false, "whatever": false,
+	} {
+		w := newWorld(3, ha.DefaultSettings)
+		w.add("vm:1", "n3", nil)
+		w.locked["vm:1"] = lock
+		w.rounds(3)
+		w.disconnect("n3")
+		w.fenceable["n3"] = true
+		var said []string
+		for range 20 {
+			if said = append(said, w.round()...); w.states() == "vm:1 started n1" {
+				break
+			}
+		}
+		want := Steal{SID: "vm:1", From: "n3", To: "n1", Unlock: removed}
+		if len(w.outcome.Changes) != 1 || w.outcome.Changes[0] != Change(want) {
+			t.Errorf("%q: changes: %v", lock, w.outcome.Changes)
+		}
+		line := "removed leftover lock '" + lock + "' from recovered service 'vm:1' to allow its start."
+		if slices.Contains(said, line) != removed {
+			t.Errorf("%q: %q", lock, said)
+		}
+	}
+}
+
 func TestAMasterThatIsOfflineWritesNothing(t *testing.T) {
 	w := newWorld(3, ha.DefaultSettings)
 	w.add("vm:1", "n1", nil)

@@ -62,6 +62,14 @@ func (f fatal) Free(ctx context.Context, c *storage.Config, v storage.Volume) er
 	return err
 }
 
+func (f fatal) Size(ctx context.Context, c *storage.Config, v storage.Volume) (int64, error) {
+	return around(f, "Size", func() (int64, error) { return f.Plugin.Size(ctx, c, v) })
+}
+
+func (f fatal) List(ctx context.Context, c *storage.Config, q storage.Query) ([]storage.Info, error) {
+	return around(f, "List", func() ([]storage.Info, error) { return f.Plugin.List(ctx, c, q) })
+}
+
 func (f fatal) Resize(ctx context.Context, c *storage.Config, v storage.Volume, bytes int64) error {
 	_, err := around(f, "Resize", plainly(func() error { return f.Plugin.Resize(ctx, c, v, bytes) }))
 	return err
