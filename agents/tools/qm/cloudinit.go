@@ -26,7 +26,7 @@ func (p Place) provisioning() []cli.Command {
 	return []cli.Command{
 		{Words: "cloudinit dump", Summary: "Show what the cloud-init drive of a VM holds from its next making on.", Run: p.cloudInitDump, Args: and(kind)},
 		{Words: "cloudinit pending", Summary: "Show the cloud-init settings of a VM with what its drive does not hold yet.", Run: p.cloudInitPending, Args: vmid()},
-		{Words: "cloudinit update", Summary: "Make the cloud-init drive of a VM anew, also while the VM runs. The agent does so by itself when the VM starts, and at each change where hotplug includes cloudinit.", Run: p.verb(verbs.CloudInit, unlocked), Args: vmid()},
+		{Words: "cloudinit update", Summary: "Make the cloud-init drive of a VM anew, also while it runs: the guest sees its medium change. The agent does so by itself when the VM starts, and at each change where hotplug includes cloudinit.", Run: p.verb(verbs.CloudInit, unlocked), Args: vmid()},
 		{Words: "importovf", Summary: "Create a VM from an OVF manifest and the images beside it.", Run: p.importOVF,
 			Args: and(cli.Param{Name: "manifest", Rule: about(schema.Text().Must(), "Path of the manifest.")},
 				cli.Param{Name: "storage", Rule: about(schema.Named("pve-storage-id").Must(), "Storage of the disks.")}),
