@@ -34,7 +34,7 @@ func (p Place) imports() []cli.Command {
 				"dryrun":      about(schema.Truth().Else(0), "Show what would be created."),
 				"live-import": about(schema.Truth().Else(0), "Not possible here: the VM can be started when its disks are there."),
 			})},
-		{Words: "enroll-efi-keys", Summary: "Refused: certificates newer than those that a new EFI disk gets do not come with Debian 12.", Run: p.enroll, Args: vmid()},
+		{Words: "enroll-efi-keys", Summary: "Refused: no program of Debian 12 puts certificates into the variables of an EFI disk.", Run: p.enroll, Args: vmid()},
 	}
 }
 
@@ -197,5 +197,5 @@ func (p Place) enroll(_ context.Context, c *cli.Call) error {
 	if !v.Main.Has("efidisk0") {
 		return fmt.Errorf("VM %d has no EFI disk", v.VMID)
 	}
-	return errors.New("no certificates to enroll: virt-fw-vars, which has those of 2023, is not part of Debian 12")
+	return errors.New("no certificates are enrolled: virt-fw-vars, which puts those of 2023 into the variables of an EFI disk, is not part of Debian 12")
 }
