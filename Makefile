@@ -32,7 +32,7 @@ build: go
 run: go
 	$(SUDO) contrib/setup run
 	$(MAKE) --no-print-directory build
-	$(SUDO) contrib/run
+	$(SUDO) env $(foreach v,MOUNT DB NODE GUESTDIR GUESTS,$(if $($(v)),$(v)="$($(v))")) contrib/run
 
 ## test: everything that can be tested on this machine
 test: go
