@@ -144,6 +144,7 @@ func (p place) newQEMU(log *slog.Logger) (*qemu.Agent, error) {
 	return qemu.New(qemu.Options{
 		Tree: p.Tree, Node: p.Node, RunDir: p.guestRun(), Locks: p.guestLocks(), NoKVM: p.noKVM,
 		Free: p.catalog(), Volumes: storages.Resolver{Catalog: p.catalog()}, Log: log,
+		Storage: func(id string) error { _, _, err := p.catalog().Find(id); return err },
 	})
 }
 

@@ -5,8 +5,10 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -37,7 +39,7 @@ type Desired struct {
 	Lines  map[string]int // where in the file each key is
 	Power  Power
 
-	Problems []string // lines of the file that cannot be used
+	Problems []string // lines of the file that cannot be used or fulfilled
 	Mark     string   // changes with every write to either file
 	SkipLock bool     // its lock keeps it neither from starting nor from stopping
 	keep     bool     // what waits goes on waiting
@@ -58,12 +60,31 @@ func (a *Agent) Desired(_ context.Context, key string) (Desired, error) {
 		return d, fmt.Errorf("vm %d: %w", vmid, err)
 	}
 	d.Config, d.Lines, d.Problems = readConfig(vmid, string(d.Text))
+	d.Problems = append(d.Problems, a.vain(d)...)
 	power := filepath.Join(a.Tree, layout.PowerDir, key)
 	if d.Power, err = a.readPower(power, vmid); err != nil {
 		return d, err
 	}
 	d.Mark, d.SkipLock = mark(path, power, d.Text), a.skipsLock(vmid)
 	return d, nil
+}
+
+// vain returns the volumes that a configuration asks for in vain: of storages that
+// cannot be used. Without that, the document of the file would say that they are
+// to be made, and only the log why they are not.
+func (a *Agent) vain(d Desired) (problems []string) {
+	if a.Storage == nil {
+		return nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(d.Config)) {
+		volume, _, _ := strings.Cut(strings.TrimPrefix(d.Config[key], "file="), ",")
+		if storage, _, unmade := guestfile.NewVolume(volume); unmade && guestfile.IsVolume(layout.QEMU, key) {
+			if err := a.Storage(storage); err != nil {
+				problems = append(problems, fmt.Sprintf("%s:%d: %s: %v", a.confPath(d.VMID), d.Lines[key], key, err))
+			}
+		}
+	}
+	return problems
 }
 
 func missing(err error) bool {

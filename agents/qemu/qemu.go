@@ -63,9 +63,10 @@ type Options struct {
 	// NoKVM keeps every guest off KVM without probing it.
 	NoKVM bool
 
-	Volumes Volumes    // of the storages
-	Free    Freer      // of states that were resumed; nil keeps them
-	Ports   plug.Ports // default: by ip(8)
+	Volumes Volumes               // of the storages
+	Storage func(id string) error // why volumes cannot be made there; nil does not ask
+	Free    Freer                 // of states that were resumed; nil keeps them
+	Ports   plug.Ports            // default: by ip(8)
 	Log     *slog.Logger
 }
 
