@@ -275,6 +275,11 @@ func (m *Mount) create(cancel <-chan struct{}, h *handle, at local.Place, path s
 	if m.isTaken(path, layout.Guest{}) {
 		return tree.ErrExist
 	}
+	if vmid, ok := layout.PowerOf(path); ok { // said now, as a shell does not look at what close(2) returns
+		if _, ok := m.cfg.Tree.Guest(vmid); !ok {
+			return tree.ErrNoGuest
+		}
+	}
 	f, err := m.locals.Create(at, kind, m.cfg.Now().Unix())
 	if err != nil {
 		return err
