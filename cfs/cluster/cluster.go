@@ -115,7 +115,7 @@ func New(config Config) (*Cluster, error) {
 		large:  make(chan transfer, 8),
 		edited: make(chan struct{}, 1),
 	}
-	c.spread = spread.New(config.Node, config.Store, config.Log, c.askStatus, config.Logger)
+	c.spread = spread.New(config.Node, config.Store, config.Log, c.seen.isAlive, c.askStatus, config.Logger)
 	c.fresh.Store(config.Fresh)
 	d, _, err := config.Home.Definition()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -288,11 +288,15 @@ func (c *Cluster) follow(ctx context.Context, s *seat, failed <-chan error) erro
 	}
 }
 
-// mark notes who answers and forgets what the dead said.
+// mark notes who answers, forgets what the dead said and asks those that have come.
 func (c *Cluster) mark(gossip *membership.Gossip) {
-	for _, node := range c.seen.update(gossip.Members()) {
+	came, gone := c.seen.update(gossip.Members())
+	for _, node := range gone {
 		c.log.Warn("node does not answer", "node", node)
 		c.config.Store.DropNode(node)
+	}
+	for _, node := range came {
+		c.spread.Came(node)
 	}
 }
 

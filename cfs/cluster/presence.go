@@ -24,14 +24,16 @@ func newPresence(now func() time.Time) *presence {
 	return &presence{now: now, nodes: map[string]spell{}}
 }
 
-// update notes who answers now and returns the nodes that have gone silent.
-func (p *presence) update(alive []string) (gone []string) {
+// update notes who answers now and returns the nodes that have come and those that have
+// gone silent.
+func (p *presence) update(alive []string) (came, gone []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
 	for _, node := range alive {
 		if !p.nodes[node].alive {
 			p.nodes[node] = spell{true, now}
+			came = append(came, node)
 		}
 	}
 	for node, s := range p.nodes {
@@ -41,7 +43,7 @@ func (p *presence) update(alive []string) (gone []string) {
 		}
 	}
 	slices.Sort(gone)
-	return gone
+	return came, gone
 }
 
 // since reports whether a node answers, and for how long it has or has not. A
@@ -55,4 +57,11 @@ func (p *presence) since(node string) (alive bool, span time.Duration) {
 		p.nodes[node] = s
 	}
 	return s.alive, p.now().Sub(s.from)
+}
+
+// isAlive reports whether a node answers.
+func (p *presence) isAlive(node string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nodes[node].alive
 }

@@ -209,21 +209,22 @@ func TestAWitnessComesAndGoes(t *testing.T) {
 
 func TestMistakesAreNamedWithTheirPlace(t *testing.T) {
 	for content, want := range map[string]string{
-		"totem {":                               "corosync.conf:1:1: totem: section is not closed",
-		"}":                                     `corosync.conf:1:1: unexpected "}"`,
-		"totem {\n  config_version\n}":          `corosync.conf:2:3: expected "key: value" or "section {", got "config_version"`,
-		"totem { a: }":                          "corosync.conf:1:9: a: value is missing",
-		"totem {\n a: 1\n a: 2\n}":              "corosync.conf:3:2: a: given twice",
-		"totem { }\ntotem { }":                  "corosync.conf:2:1: totem: section given twice",
-		"nodelist { node { } }":                 "corosync.conf:1:12: node: has neither name nor ring0_addr",
-		"nodelist { }":                          "corosync.conf: totem: section is missing",
-		"totem {\n config_version: x }":         `corosync.conf:2: totem: config_version: "x" is no number from 0 on`,
-		"totem { config_version: 1 }":           "corosync.conf: nodelist: no node in it",
-		one("n1", "0", "a") + "}":               "corosync.conf:3: node n1: nodeid: must not be 0",
-		one("n1", "1", "a") + one2("n2", "1"):   "corosync.conf:8: node n2: nodeid: 1 is also the id of node n1",
-		one("n1", "1", "a") + one3("n2", "a"):   "corosync.conf:9: node n2: ring0_addr: a is also an address of node n1",
-		strings.Repeat("a { ", maxDepth+2):      "corosync.conf:1:65: sections nested too deeply",
-		"totem { config_version: 1 }\nx: { y }": "corosync.conf:2:1: x: value is missing",
+		"totem {":                             "corosync.conf:1:1: totem: section is not closed",
+		"}":                                   `corosync.conf:1:1: unexpected "}"`,
+		"totem {\n  config_version\n}":        `corosync.conf:2:3: expected "key: value" or "section {", got "config_version"`,
+		"totem { a: }":                        "corosync.conf:1:9: a: value is missing",
+		"totem {\n a: 1\n a: 2\n}":            "corosync.conf:3:2: a: given twice",
+		"totem { }\ntotem { }":                "corosync.conf:2:1: totem: section given twice",
+		"nodelist { node { } }":               "corosync.conf:1:12: node: has neither name nor ring0_addr",
+		"nodelist { }":                        "corosync.conf: totem: section is missing",
+		"totem {\n config_version: x }":       `corosync.conf:2: totem: config_version: "x" is no number from 0 on`,
+		"totem { config_version: 1 }":         "corosync.conf: nodelist: no node in it",
+		one("n1", "0", "a") + "}":             "corosync.conf:3: node n1: nodeid: must not be 0",
+		one("n1", "1", "a") + one2("n2", "1"): "corosync.conf:8: node n2: nodeid: 1 is also the id of node n1",
+		one("n1", "1", "fd00::1") + one3("n2", "fd00:0:0::1"): "corosync.conf:9: node n2: ring0_addr: fd00::1 is also an address of node n1",
+		one("n1", "1", "a") + one3("n2", "a"):                 "corosync.conf:9: node n2: ring0_addr: a is also an address of node n1",
+		strings.Repeat("a { ", maxDepth+2):                    "corosync.conf:1:65: sections nested too deeply",
+		"totem { config_version: 1 }\nx: { y }":               "corosync.conf:2:1: x: value is missing",
 	} {
 		root, err := Parse(content)
 		if err == nil {

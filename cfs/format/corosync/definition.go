@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,7 +196,7 @@ func witness(root *Section) (n Node, ok bool, err error) {
 	if block.Entries["model"] != "net" || net == nil || net.Entries["host"] == "" {
 		return n, false, block.wrong("device", "model", "must be net, with a section net that names the host")
 	}
-	n = Node{Name: Witness, Votes: 1, Addresses: map[int]string{0: net.Entries["host"]}, Witness: true}
+	n = Node{Name: Witness, Votes: 1, Addresses: map[int]string{0: canonical(net.Entries["host"])}, Witness: true}
 	if n.ID, err = number[uint32](block, "device", "nodeid", 32); err != nil {
 		return n, false, err
 	}
@@ -222,13 +223,21 @@ func node(name string, block *Section) (n Node, err error) {
 	}
 	for link := range MaxLinks {
 		if a, ok := block.Entries[ring(link)]; ok {
-			n.Addresses[link] = a
+			n.Addresses[link] = canonical(a)
 		}
 	}
 	if len(n.Addresses) == 0 {
 		return n, block.wrong("node "+name, "ring0_addr", "no address")
 	}
 	return n, nil
+}
+
+// canonical returns the one way to write an address; a name stays what it is.
+func canonical(address string) string {
+	if a, err := netip.ParseAddr(address); err == nil {
+		return a.String()
+	}
+	return address
 }
 
 // distinct refuses two nodes with one id or one address, or the witness's name.

@@ -37,6 +37,7 @@ type Spreader struct {
 	store  *status.Store
 	log    *status.Log
 	ask    Ask
+	alive  func(node string) bool
 	lacks  chan lack
 	logger *slog.Logger
 }
@@ -47,9 +48,11 @@ type lack struct {
 	node string // whose values; "" is the cluster log
 }
 
-// New returns the part of the named node. Nothing is asked before Run.
-func New(node string, store *status.Store, log *status.Log, ask Ask, logger *slog.Logger) *Spreader {
-	return &Spreader{node: node, store: store, log: log, ask: ask, lacks: make(chan lack, 256), logger: logger}
+// New returns the part of the named node. Values of nodes that are not alive are not
+// taken: who repeats what a dead node once said does not speak for it. Nothing is asked
+// before Run.
+func New(node string, store *status.Store, log *status.Log, alive func(node string) bool, ask Ask, logger *slog.Logger) *Spreader {
+	return &Spreader{node: node, store: store, log: log, alive: alive, ask: ask, lacks: make(chan lack, 256), logger: logger}
 }
 
 // Value tells the others a value that this node has just set.
@@ -101,8 +104,8 @@ func (s *Spreader) News(body []byte) (subject string, news bool) {
 	r := reader{b: body[1:]}
 	switch body[0] {
 	case aValue:
-		if v := r.value(); r.err == nil && v.Node != s.node {
-			return subjectOf(v), len(s.store.Merge([]status.Value{v})) > 0
+		if v := r.value(); r.err == nil {
+			return subjectOf(v), len(s.take([]status.Value{v})) > 0
 		}
 	case anEntry:
 		if e := r.entry(); r.err == nil {
@@ -220,10 +223,18 @@ func (s *Spreader) fetch(ctx context.Context, l lack) (news bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	fresh := s.store.Merge(slices.DeleteFunc(values, func(v status.Value) bool { return v.Node == s.node }))
+	fresh := s.take(values)
 	told := s.log.Merge(entries)
 	return len(fresh)+len(told) > 0, nil
 }
+
+// take keeps what others say of themselves and returns what was news.
+func (s *Spreader) take(values []status.Value) (news []status.Value) {
+	return s.store.Merge(slices.DeleteFunc(values, func(v status.Value) bool { return v.Node == s.node || !s.alive(v.Node) }))
+}
+
+// Came says that a node answers from now on, which is then asked what it has to say.
+func (s *Spreader) Came(node string) { s.want(lack{peer: node, node: node}) }
 
 // maxAnswer keeps an answer within what one message may carry.
 const maxAnswer = 3 << 20

@@ -18,14 +18,15 @@ type node struct {
 	store *status.Store
 	log   *status.Log
 	part  *Spreader
+	dead  map[string]bool // whom it knows not to answer
 }
 
 // A town is some nodes that can ask each other.
 type town map[string]*node
 
 func (t town) add(name string) *node {
-	n := &node{store: status.New(name, time.Now), log: &status.Log{}}
-	n.part = New(name, n.store, n.log, func(_ context.Context, peer string, body []byte) ([]byte, error) {
+	n := &node{store: status.New(name, time.Now), log: &status.Log{}, dead: map[string]bool{}}
+	n.part = New(name, n.store, n.log, func(node string) bool { return !n.dead[node] }, func(_ context.Context, peer string, body []byte) ([]byte, error) {
 		return t[peer].part.Answer(body)
 	}, slog.New(slog.DiscardHandler))
 	t[name] = n
@@ -178,4 +179,36 @@ func FuzzMessages(f *testing.F) {
 			n.log.Merge(entries)
 		}
 	})
+}
+
+// TestTheDeadSayNothing repeats to a node what another one said that is dead by now, and
+// what it has taken back; when it is back, it is asked.
+func TestTheDeadSayNothing(t *testing.T) {
+	town := town{}
+	a, b := town.add("a"), town.add("b")
+	old := b.set(t, "k", []byte("old"))
+	new := b.set(t, "k", []byte("new"))
+	heardOld, heardNew := writer{b: []byte{aValue}}, writer{b: []byte{aValue}}
+	heardOld.value(old)
+	heardNew.value(new)
+	a.part.News(heardNew.b)
+	for range 2 {
+		if _, news := a.part.News(heardOld.b); news {
+			t.Error("an old value is news")
+		}
+	}
+	a.dead["b"] = true
+	a.store.DropNode("b")
+	a.part.News(heardNew.b)
+	a.part.Merge(b.part.State())
+	a.catchUp(t)
+	if v, ok := a.store.Latest(status.KV, "k"); ok {
+		t.Errorf("the dead say %q", v.Data)
+	}
+	a.dead["b"] = false
+	a.part.Came("b")
+	a.catchUp(t)
+	if v, _ := a.store.Latest(status.KV, "k"); string(v.Data) != "new" {
+		t.Errorf("the node that is back says %q", v.Data)
+	}
 }
