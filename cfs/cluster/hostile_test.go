@@ -69,7 +69,7 @@ func FuzzMembersMessages(f *testing.F) {
 	c := member(f, &deadEnd{})
 	state := carrier{c}.State()
 	for _, seed := range [][]byte{nil, {0}, state, {anIndex, 5}, {anIndex, 0xff}, {aState}, make([]byte, 8), []byte(`{"version":1}`), append([]byte{0, 0, 0, 9, 0, 0, 0, 0}, "pieces"...)} {
-		for kind := range kindTold + 2 {
+		for kind := range kindExpect + 2 {
 			f.Add(kind, seed)
 		}
 	}

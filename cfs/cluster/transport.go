@@ -22,6 +22,7 @@ const (
 	kindDeed                     // asks for the last change in the log
 	kindFollow                   // has a node of another group follow
 	kindTold                     // committed entries, told to a learner
+	kindExpect                   // has the leader lower the votes that are expected
 )
 
 // Bounds of messages of consensus. A whole tree is one message.
@@ -175,6 +176,8 @@ func (c *Cluster) Answer(ctx context.Context, from string, kind uint8, body []by
 		return binary.BigEndian.AppendUint64(nil, c.order.Status().Applied), nil
 	case kindDeed:
 		return c.deed(ctx)
+	case kindExpect:
+		return nil, c.expectFor(ctx, body)
 	case kindStatus:
 		return c.spread.Answer(body)
 	}

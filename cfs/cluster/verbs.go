@@ -47,6 +47,7 @@ func (c *Cluster) Verbs() map[string]control.Verb {
 			restart.Empty()
 			return nil, nil
 		}),
+		"expect": verb(func(ctx context.Context, expected uint32) (any, error) { return nil, c.Expect(ctx, expected) }),
 		"survive": verb(func(ctx context.Context, expected uint32) (any, error) {
 			if err := c.Survive(ctx, expected); err != nil {
 				return nil, err

@@ -71,7 +71,7 @@ func upkeep() []cli.Command {
 			Args: []cli.Param{must("node", schema.Named("pve-node"), "The name of the node.")}, Options: asks(nil)},
 		{Words: "status", Summary: "Show the cluster and its quorum.", Run: status, Options: asks(nil)},
 		{Words: "nodes", Summary: "Show the nodes that answer.", Run: nodes, Options: asks(nil)},
-		{Words: "expected", Summary: "Let the nodes that answer go on without the majority, which is gone for good. It is asked for confirmation, and refused while there is quorum.", Run: expected,
+		{Words: "expected", Summary: "Lower how many votes are expected, to no fewer than the nodes that answer have. Without quorum, let them go on without the majority, which is gone for good; that is asked for confirmation.", Run: expected,
 			Args:    []cli.Param{must("expected", schema.Integer().Min(1), "The number of votes to expect; a majority of it must answer.")},
 			Options: asks(schema.Keys{"force": about(schema.Truth(), "Do not ask.")})},
 		{Words: "keygen", Summary: "Write a new secret to a file, which must not exist.", Run: keygen,

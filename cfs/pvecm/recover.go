@@ -44,18 +44,20 @@ Do this only if the others are down or cut off for good: a majority of them that
 runs elsewhere goes on too, as a second cluster.
 `
 
-// expected lowers the number of votes that make a majority, for a node that has lost
-// it. It is raised again by each node that comes back.
+// expected lowers the number of votes that are expected: with quorum, by the agreement of
+// those who answer; without, for a node that has lost it, by forming a new group. It is
+// raised again by each node that comes back.
 func expected(_ context.Context, c *cli.Call) error {
 	d, votes := of(c), count(c, "expected")
 	r, err := d.report()
 	switch {
 	case err != nil:
 		return err
-	case r.Quorate && votes == r.Expected:
-		return nil
 	case r.Quorate:
-		return fmt.Errorf("expected: the cluster has quorum, with %d votes expected: what nodes there are, and their votes, is said by corosync.conf", r.Expected)
+		if err := d.ask("expect", votes, nil); err != nil {
+			return fmt.Errorf("expected: %w", err)
+		}
+		return nil
 	case votes/2+1 > r.Present:
 		return fmt.Errorf("expected: a majority of %d is %d votes, and the nodes that answer have %d", votes, votes/2+1, r.Present)
 	}
