@@ -243,7 +243,11 @@ func (c *Cluster) Create(ctx context.Context, f Founding) error {
 	if err := c.config.Home.Found(w, key); err != nil {
 		return err
 	}
-	return c.put(ctx, &command.Command{Path: corosync.File, Data: w.Definition, Exclusive: true})
+	if err := c.put(ctx, &command.Command{Path: corosync.File, Data: w.Definition, Exclusive: true}); err != nil {
+		return err
+	}
+	c.adopt() // who has created a cluster may ask at once who is in it
+	return nil
 }
 
 // Remove takes a node out of the cluster.

@@ -151,11 +151,15 @@ func (g *Gossip) Join(addresses ...string) error {
 
 // KeepJoined joins the given addresses again, every interval, while this node
 // sees fewer members than there are addresses: after a partition or a cold
-// start nobody else would. It returns when ctx ends.
+// start nobody else would. It returns when ctx ends, after which this node calls nobody
+// any more.
 func (g *Gossip) KeepJoined(ctx context.Context, interval time.Duration, addresses func() []string) {
+	if g.wire != nil {
+		defer context.AfterFunc(ctx, g.wire.hangUp)()
+	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		if want := addresses(); len(g.Members()) <= len(want) {
 			if err := g.Join(want...); err != nil {
 				g.config.Log.Debug("no node answered", "err", err)

@@ -43,6 +43,8 @@ type wire struct {
 	closed  chan struct{}
 	reading sync.WaitGroup
 	inside  inside
+	calls   context.Context // of connections to others
+	hangUp  context.CancelFunc
 }
 
 // A link is one of this node's own addresses.
@@ -59,6 +61,7 @@ func newWire(own []netip.AddrPort, routes func(netip.AddrPort) []Route) (_ *wire
 		routes: routes, copies: copies{seen: map[mark]bool{}},
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closed: make(chan struct{}),
 	}
+	w.calls, w.hangUp = context.WithCancel(context.Background())
 	if len(own) == 0 {
 		return nil, errors.New("no address")
 	}
@@ -266,13 +269,28 @@ func (w *wire) DialTimeout(address string, timeout time.Duration) (net.Conn, err
 	}
 	var failed error
 	for _, r := range routes {
-		conn, err := net.DialTimeout("tcp", r.To.String(), min(timeout, timeout/time.Duration(len(routes))))
+		dialer := net.Dialer{Timeout: min(timeout, timeout/time.Duration(len(routes)))}
+		conn, err := dialer.DialContext(w.calls, "tcp", r.To.String())
 		if err == nil {
-			return conn, nil
+			return call{conn, context.AfterFunc(w.calls, func() { conn.Close() })}, nil
 		}
 		failed = errors.Join(failed, err)
 	}
 	return nil, failed
+}
+
+// A call is a connection to another node. It ends with the calls of its wire: who is
+// asked may be cut off, and the protocol would wait for longer than anybody wants to wait
+// for the end.
+type call struct {
+	net.Conn
+	forget func() bool
+}
+
+// Close implements net.Conn.
+func (c call) Close() error {
+	c.forget()
+	return c.Conn.Close()
 }
 
 // StreamCh implements memberlist.Transport.
@@ -280,6 +298,7 @@ func (w *wire) StreamCh() <-chan net.Conn { return w.streams }
 
 // Shutdown implements memberlist.Transport.
 func (w *wire) Shutdown() error {
+	w.hangUp()
 	close(w.closed)
 	err := w.close()
 	w.reading.Wait()

@@ -1,9 +1,12 @@
 package membership
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // TestOneOfTwoLinksIsEnough has two nodes with two links, of which the first, by whose
@@ -69,5 +72,32 @@ func TestACopyByAnotherLinkIsDropped(t *testing.T) {
 	}
 	if short := []byte{1}; !c.first(short) || c.first(short) {
 		t.Error("a short datagram")
+	}
+}
+
+// TestTheEndWaitsForNobody asks a node that accepts connections and says nothing.
+func TestTheEndWaitsForNobody(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	g, _ := start(t, "n7", key, "n8")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.KeepJoined(ctx, time.Hour, func() []string { return []string{silent.Addr().String()} })
+	}()
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	began := time.Now()
+	cancel()
+	<-ended
+	if took := time.Since(began); took > 5*time.Second { // the protocol waits for ten
+		t.Errorf("the end took %v", took)
 	}
 }
