@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"etcpve/cfs/cluster/home"
+	"etcpve/cfs/cluster/presence"
 	"etcpve/cfs/command"
 	"etcpve/cfs/consensus"
 	"etcpve/cfs/format/corosync"
@@ -85,7 +86,7 @@ type Cluster struct {
 	order  Order
 	ctx    context.Context // of Run
 	spread *spread.Spreader
-	seen   *presence
+	seen   *presence.Presence
 	relay  *relay
 	pieces pieces
 	large  chan transfer
@@ -109,13 +110,13 @@ func New(config Config) (*Cluster, error) {
 	}
 	c := &Cluster{
 		config: config, log: config.Logger, began: config.Now().UnixNano(),
-		seen:   newPresence(config.Now),
+		seen:   presence.New(config.Now),
 		relay:  newRelay(),
 		pieces: pieces{parts: map[string][]byte{}},
 		large:  make(chan transfer, 8),
 		edited: make(chan struct{}, 1),
 	}
-	c.spread = spread.New(config.Node, config.Store, config.Log, c.seen.isAlive, c.askStatus, config.Logger)
+	c.spread = spread.New(config.Node, config.Store, config.Log, c.seen.IsAlive, c.askStatus, config.Logger)
 	c.fresh.Store(config.Fresh)
 	d, _, err := config.Home.Definition()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -290,7 +291,7 @@ func (c *Cluster) follow(ctx context.Context, s *seat, failed <-chan error) erro
 
 // mark notes who answers, forgets what the dead said and asks those that have come.
 func (c *Cluster) mark(gossip *membership.Gossip) {
-	came, gone := c.seen.update(gossip.Members())
+	came, gone := c.seen.Update(gossip.Members())
 	for _, node := range gone {
 		c.log.Warn("node does not answer", "node", node)
 		c.config.Store.DropNode(node)

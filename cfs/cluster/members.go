@@ -80,7 +80,7 @@ func (c *Cluster) candidates(ctx context.Context, peers *peer.Peers, s consensus
 	for _, d := range c.Definition().Nodes {
 		n := at(uint64(d.ID))
 		n.Defined, n.Votes = true, d.Votes
-		n.Alive, n.For = c.seen.since(d.Name)
+		n.Alive, n.For = c.seen.Since(d.Name)
 		if uint64(d.ID) == s.ID {
 			n.Alive, n.CaughtUp = true, true
 		} else if n.Learner && n.Alive {

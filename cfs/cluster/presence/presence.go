@@ -1,4 +1,7 @@
-package cluster
+// Package presence remembers which nodes of a cluster answer, and since when.
+//
+// It owns the times of their coming and going. It never asks: it is told who answers.
+package presence
 
 import (
 	"slices"
@@ -6,8 +9,8 @@ import (
 	"time"
 )
 
-// presence remembers since when nodes have been answering or silent.
-type presence struct {
+// Presence remembers since when nodes have been answering or silent.
+type Presence struct {
 	now func() time.Time
 
 	mu    sync.Mutex // guards nodes
@@ -20,13 +23,14 @@ type spell struct {
 	from  time.Time
 }
 
-func newPresence(now func() time.Time) *presence {
-	return &presence{now: now, nodes: map[string]spell{}}
+// New returns one that has heard of nobody.
+func New(now func() time.Time) *Presence {
+	return &Presence{now: now, nodes: map[string]spell{}}
 }
 
-// update notes who answers now and returns the nodes that have come and those that have
+// Update notes who answers now and returns the nodes that have come and those that have
 // gone silent.
-func (p *presence) update(alive []string) (came, gone []string) {
+func (p *Presence) Update(alive []string) (came, gone []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
@@ -46,9 +50,9 @@ func (p *presence) update(alive []string) (came, gone []string) {
 	return came, gone
 }
 
-// since reports whether a node answers, and for how long it has or has not. A
+// Since reports whether a node answers, and for how long it has or has not. A
 // node never heard of has been silent since the first question about it.
-func (p *presence) since(node string) (alive bool, span time.Duration) {
+func (p *Presence) Since(node string) (alive bool, span time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s, known := p.nodes[node]
@@ -59,8 +63,8 @@ func (p *presence) since(node string) (alive bool, span time.Duration) {
 	return s.alive, p.now().Sub(s.from)
 }
 
-// isAlive reports whether a node answers.
-func (p *presence) isAlive(node string) bool {
+// IsAlive reports whether a node answers.
+func (p *Presence) IsAlive(node string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.nodes[node].alive
