@@ -1,6 +1,8 @@
 package mount
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"etcpve/cfs/layout"
@@ -24,19 +26,17 @@ type handle struct {
 	stream   *virtual.Reader // a virtual file that never ends
 	file     *local.File     // what it was opened as, if only this node had it
 
-	mu        sync.Mutex // guards what follows
-	inode     uint64     // the entry of the tree, if it is or has become one
-	data      []byte
-	shared    bool   // others hold data too: copy before writing
-	version   uint64 // of the entry whose content data began with
-	time      int64  // modification time that was asked for; 0 = when it is saved
-	added     []byte // appended since then
-	saved     saved
-	failed    error          // a refused write: nothing of this handle may be saved
-	checker   review.Checker // of the lines written so far
-	fed       uint64         // bytes that the checker has seen
-	unchecked bool           // it could not go on
-	saving    chan struct{}  // closed when the save in progress has ended
+	mu      sync.Mutex // guards what follows
+	inode   uint64     // the entry of the tree, if it is or has become one
+	data    []byte
+	shared  bool   // others hold data too: copy before writing
+	version uint64 // of the entry whose content data began with
+	time    int64  // modification time that was asked for; 0 = when it is saved
+	added   []byte // appended since then
+	saved   saved
+	failed  error         // a refused write: nothing of this handle may be saved
+	lines   review.Lines  // that were written so far
+	saving  chan struct{} // closed when the save in progress has ended
 }
 
 // saved says what a handle holds that is not committed.
@@ -107,6 +107,24 @@ func (t *handles) isWritten(inode uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.writers[inode] > 0
+}
+
+// others returns the threads that have opened the entry for writing besides h.
+func (t *handles) others(inode uint64, h *handle) (openers []uint32) {
+	var open []*handle
+	t.mu.Lock()
+	if t.writers[inode] > 1 {
+		open = slices.Collect(maps.Values(t.open))
+	}
+	t.mu.Unlock()
+	for _, o := range open {
+		o.mu.Lock()
+		if o != h && o.writable && o.inode == inode {
+			openers = append(openers, o.opener)
+		}
+		o.mu.Unlock()
+	}
+	return openers
 }
 
 // isTree reports whether the handle is of an entry of the tree. It is for

@@ -1,8 +1,6 @@
 package mount
 
 import (
-	"errors"
-
 	"etcpve/cfs/layout"
 	"etcpve/cfs/mount/local"
 	"etcpve/cfs/mount/virtual"
@@ -273,7 +271,7 @@ func (m *Mount) listVirtual(name string) ([]fuse.DirEntry, error) {
 	view, path, ok := m.views.Find(name)
 	lister, isDir := view.(virtual.Lister)
 	if !ok || !isDir {
-		return nil, errors.Join(tree.ErrNotDir)
+		return nil, tree.ErrNotDir
 	}
 	items, err := lister.List(path)
 	if err != nil {

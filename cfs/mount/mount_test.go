@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -332,6 +333,46 @@ func TestAppendersLoseNothing(t *testing.T) {
 	if n := strings.Count(r.read("log"), "\n"); n != 100 {
 		t.Errorf("%d of 100 lines are there", n)
 	}
+}
+
+// TestAFileThatIsOpenTwiceIsSavedByEach closes one of two openings of one process, whose
+// last copy a child keeps, so that the kernel does not tell of its end.
+func TestAFileThatIsOpenTwiceIsSavedByEach(t *testing.T) {
+	r := newRig(t)
+	r.write("log", "one\n")
+	open := func() *os.File {
+		f, err := os.OpenFile(r.path("log"), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	first, second := open(), open()
+	child := exec.Command("cat")
+	child.Stdout = first
+	end, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer end.Close()
+	if _, err := first.WriteString("two\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.holds("log", "one\ntwo\n")
+	if _, err := second.WriteString("three\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.holds("log", "one\ntwo\nthree\n")
 }
 
 func TestABadSaveIsRefused(t *testing.T) {

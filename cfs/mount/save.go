@@ -178,28 +178,13 @@ func (m *Mount) hasRoom(h *handle, size int) error {
 	return nil
 }
 
-// checkLines judges the lines that a write completes: some programs ignore the
-// error of close but not that of write. It stops at a write that does not
-// continue the one before; the whole is checked when it is saved.
+// checkLines judges the lines that a write completes.
 func (m *Mount) checkLines(h *handle, off uint64, part []byte) error {
-	if m.cfg.Check == nil || h.unchecked {
-		return nil
-	}
 	path, ok := m.pathOf(h)
-	if !ok {
+	if m.cfg.Check == nil || !ok {
 		return nil
 	}
-	if h.checker == nil {
-		h.checker = m.cfg.Check(path)
-		h.checker.Write(h.data[:off]) // what was there before is not this writer's fault
-		h.fed = off
-	}
-	if off != h.fed {
-		h.unchecked = true
-		return nil
-	}
-	h.fed += uint64(len(part))
-	return m.judge().Refuse(path, h.uid, h.checker.Write(part))
+	return m.judge().Refuse(path, h.uid, h.lines.Write(m.judge(), path, h.data[:off], off, part))
 }
 
 // judge is who decides on saves.
@@ -252,11 +237,12 @@ func (m *Mount) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	h.mu.Lock()
 	m.adopt(h)
 	state, saving := h.saved, h.saving != nil
-	at := m.identity(h)
+	at, inode := m.identity(h), h.inode
 	h.mu.Unlock()
 	if state == clean && !saving {
 		return fuse.OK
 	}
+	at.Others = m.handles.others(inode, h)
 	if state != clean && (at.HeldBy(h.opener) || state == truncated && at.IsHeld()) {
 		return fuse.OK
 	}

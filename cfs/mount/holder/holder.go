@@ -1,6 +1,6 @@
 // Package holder tells who has a file open.
 //
-// It reads /proc/PID/fdinfo and mountinfo and nothing else there, because its callers
+// It reads /proc/PID/fdinfo and mountinfo and the names below task, nothing else there, because its callers
 // answer the kernel: links of descriptors, command lines and much more cannot be read
 // while a process is being replaced by another program (exec), and the kernel
 // closes files in the middle of that. Whoever read them while such a close
@@ -23,14 +23,20 @@ import (
 type File struct {
 	Device uint64   // of its file system
 	Inodes []uint64 // the numbers by which programs may know it
+	// Others are threads that have opened the file for writing by themselves as well. One
+	// descriptor of the process of each is theirs, and says nothing of who holds the
+	// opening that is asked about.
+	Others []uint32
 }
 
 // HeldBy reports whether the process of a thread has the file open for writing.
 func (f File) HeldBy(thread uint32) bool {
-	return len(f.Inodes) > 0 && f.isIn("/proc/"+strconv.FormatUint(uint64(thread), 10))
+	return len(f.Inodes) > 0 && f.isIn("/proc/"+id(thread), 0)
 }
 
-// IsHeld reports whether any process has the file open for writing.
+// IsHeld reports whether any process has the file open for writing, for longer than until
+// it becomes another program: a process that is about to start one has for a moment a
+// child with the same descriptors, of which the most are closed then.
 func (f File) IsHeld() bool {
 	if len(f.Inodes) == 0 {
 		return false
@@ -42,12 +48,15 @@ func (f File) IsHeld() bool {
 	defer d.Close()
 	names, _ := d.Readdirnames(-1)
 	return slices.ContainsFunc(names, func(n string) bool {
-		return n[0] >= '1' && n[0] <= '9' && f.isIn("/proc/"+n)
+		return n[0] >= '1' && n[0] <= '9' && f.isIn("/proc/"+n, unix.O_CLOEXEC)
 	})
 }
 
-// isIn looks through the descriptors of a process.
-func (f File) isIn(process string) bool {
+func id(thread uint32) string { return strconv.FormatUint(uint64(thread), 10) }
+
+// isIn looks through the descriptors of a process, but for those with a flag of
+// without.
+func (f File) isIn(process string, without uint64) bool {
 	d, err := os.Open(process + "/fdinfo")
 	if err != nil {
 		return false // it has ended
@@ -59,10 +68,25 @@ func (f File) isIn(process string) bool {
 	}
 	dir := int(d.Fd())
 	buf := make([]byte, 512)
-	return slices.ContainsFunc(names, func(n string) bool {
+	held := 0
+	for _, n := range names {
 		info, ok := read(dir, n, buf)
-		return ok && slices.Contains(f.Inodes, info.inode) && info.flags&unix.O_ACCMODE != unix.O_RDONLY && f.isOn(info.mount, process)
-	})
+		if ok && slices.Contains(f.Inodes, info.inode) && info.flags&unix.O_ACCMODE != unix.O_RDONLY &&
+			info.flags&without == 0 && f.isOn(info.mount, process) {
+			held++
+		}
+	}
+	return held > 0 && held > f.othersIn(process)
+}
+
+// othersIn returns how many of the others belong to a process.
+func (f File) othersIn(process string) (count int) {
+	for _, thread := range f.Others {
+		if unix.Access(process+"/task/"+id(thread), unix.F_OK) == nil {
+			count++
+		}
+	}
+	return count
 }
 
 // description is what the kernel tells of a descriptor.

@@ -27,8 +27,11 @@ func TestWhoHoldsAFile(t *testing.T) {
 	}
 	at := fileOf(t, f)
 	self := uint32(os.Getpid())
-	if !at.HeldBy(self) || !at.IsHeld() {
+	if !at.HeldBy(self) {
 		t.Error("an open file is not held")
+	}
+	if at.IsHeld() {
+		t.Error("a file is held that the next program will not have")
 	}
 	other := at
 	other.Inodes = []uint64{at.Inodes[0] + 1}
@@ -45,7 +48,23 @@ func TestWhoHoldsAFile(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
+	again, err := os.OpenFile(f.Name(), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
 	f.Close()
+	twice := at
+	twice.Others = []uint32{uint32(unix.Gettid()), uint32(child.Process.Pid) + 1<<20}
+	if !at.HeldBy(self) || twice.HeldBy(self) {
+		t.Error("what was opened again is taken for what was closed")
+	}
+	if copied, err := unix.Dup(int(again.Fd())); err != nil || !twice.HeldBy(self) {
+		t.Error("a copy is not seen beside what was opened again", err)
+	} else {
+		unix.Close(copied)
+	}
+	again.Close()
 	if at.HeldBy(self) || !at.HeldBy(uint32(child.Process.Pid)) || !at.IsHeld() {
 		t.Error("only the child holds the file now")
 	}

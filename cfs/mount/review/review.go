@@ -79,3 +79,27 @@ func (j Judge) warn(path string, warnings []text.Error) {
 		j.Log.Warn("save accepted with a warning", "path", path, "line", w.Line, "column", w.Column, "key", w.Key, "err", w.Message)
 	}
 }
+
+// Lines judges the lines of a save as they are written: some programs ignore the error
+// of close but not that of write. It stops at a write that does not continue the one
+// before; the whole is judged when it is saved.
+type Lines struct {
+	checker Checker
+	fed     uint64 // bytes that the checker has seen
+	stopped bool
+}
+
+// Write judges a part that was written at off. before is what the file holds up to
+// there at the first write, which is not this writer's fault.
+func (l *Lines) Write(j Judge, path string, before []byte, off uint64, part []byte) (refused []text.Error) {
+	if l.checker == nil {
+		l.checker = j.Check(path)
+		l.checker.Write(before)
+		l.fed = off
+	}
+	if l.stopped = l.stopped || off != l.fed; l.stopped {
+		return nil
+	}
+	l.fed += uint64(len(part))
+	return l.checker.Write(part)
+}
