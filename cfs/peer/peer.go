@@ -106,9 +106,9 @@ func New(node string, directory Directory, handler Handler, doorman Doorman, log
 	return &Peers{node: node, directory: directory, handler: handler, doorman: doorman, log: log, lobby: newLobby(), began: make(chan struct{}), links: map[string]*link{}}
 }
 
-// Run, which is called once, accepts connections on the listeners, and on those that Listen adds, and sends
-// queued messages until ctx ends or one of them fails. It closes them and returns when
-// every goroutine it started has ended.
+// Run, which is called once, accepts connections on the listeners, and on those that
+// Listen adds, and sends queued messages until ctx ends or one of them fails. It closes
+// them and returns when every goroutine it started has ended.
 func (p *Peers) Run(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
