@@ -65,7 +65,6 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar,
 		}
 	}
 	boundMalloc()
-	boundProcessors()
 	d := &daemon{o: o, log: log, tree: tree.New(), fail: make(chan error, 1)}
 	if err := d.beginAnew(); err != nil {
 		return err
@@ -106,7 +105,9 @@ func (d *daemon) start(ctx context.Context, level *slog.LevelVar) (err error) {
 	if err := d.prepareCluster(id, member); err != nil {
 		return err
 	}
-	d.node, err = consensus.New(consensus.Options{ID: uint64(id), Storage: d.db, Applier: d.db, Transport: d.cluster, Join: member, Alone: d.o.alone, Log: d.log,
+	processors := newProcessors()
+	d.work.Go(func() { processors.calm(ctx) })
+	d.node, err = consensus.New(consensus.Options{ID: uint64(id), Storage: watched{d.db, processors}, Applier: d.db, Transport: d.cluster, Join: member, Alone: d.o.alone, Log: d.log,
 		Changes: d.feed.put, Replaced: d.feed.replace})
 	if err != nil {
 		return err
