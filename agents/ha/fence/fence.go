@@ -64,11 +64,10 @@ func (m *Mux) Run(ctx context.Context, l net.Listener) error {
 			err = m.keep(now)
 		}
 	}
-	safe := m.safe()
 	err = errors.Join(err, l.Close())
 	m.hangUp()
-	clients.Wait()
-	if !safe {
+	clients.Wait() // a farewell may be on its way
+	if !m.safe() {
 		m.log.Error("watchdog multiplexer ended with active clients, the node will be reset")
 		return errors.Join(err, m.device.Close())
 	}
@@ -143,11 +142,16 @@ func (m *Mux) safe() bool {
 	return len(m.heard) == 0 && !m.expired
 }
 
+// hangUp takes nothing more from the clients, but what they have said is still heard.
 func (m *Mux) hangUp() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for conn := range m.heard {
-		conn.Close()
+		if c, ok := conn.(interface{ CloseRead() error }); ok {
+			c.CloseRead()
+		} else {
+			conn.Close()
+		}
 	}
 }
 

@@ -122,6 +122,38 @@ func TestWithoutClientsTheDeviceIsOff(t *testing.T) {
 	}
 }
 
+// TestAFarewellThatIsOnItsWayIsHeard ends multiplexers as soon as their client has left.
+func TestAFarewellThatIsOnItsWayIsHeard(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for i := range 500 {
+		socket := filepath.Join(t.TempDir(), "s")
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		d, done := &device{}, make(chan error, 1)
+		m := New(d, log)
+		go func() { done <- m.Run(ctx, l) }()
+		c := NewClient(socket, log)
+		if err := c.Open(); err != nil {
+			t.Fatal(err)
+		}
+		for m.safe() { // until it is listened to
+			time.Sleep(time.Millisecond)
+		}
+		c.Update()
+		c.Close()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if d.text() != farewell {
+			t.Fatalf("round %d: ends with %q", i, d.text())
+		}
+	}
+}
+
 func TestASilentClientExpires(t *testing.T) {
 	ending := run(t, func(d *device, connect func() *Client) {
 		good, bad := connect(), connect()
