@@ -1,38 +1,25 @@
 package files
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 
+	"etcpve/agents/guest"
 	"etcpve/agents/ha"
 	"etcpve/cfs/format/property"
 	"etcpve/cfs/format/schema"
 	"etcpve/cfs/format/section"
 	"etcpve/cfs/format/settings"
-	"etcpve/cfs/format/vmlist"
 	"etcpve/cfs/layout"
 )
 
 // kinds are the stacks of the types of service.
 var kinds = map[string]layout.Kind{"vm": layout.QEMU, "ct": layout.LXC}
 
-// Homes returns the node of every guest by its service id, all at one moment: a
-// service whose guest were seen nowhere, as it moves, would be taken for deleted.
+// Homes returns the node of every guest by its service id, all at one moment.
 func (t Tree) Homes() (map[string]string, error) {
-	text, err := os.ReadFile(filepath.Join(t.Root, ".vmlist"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return t.scanned()
-	}
-	if err != nil {
-		return nil, err
-	}
-	guests, err := vmlist.Parse(text)
+	guests, err := guest.All(t.Root)
 	homes := map[string]string{}
 	for _, g := range guests {
 		for kind, stack := range kinds {
@@ -42,42 +29,6 @@ func (t Tree) Homes() (map[string]string, error) {
 		}
 	}
 	return homes, err
-}
-
-// scanned is Homes for a tree that is a plain directory. A guest that moves meanwhile
-// may be seen nowhere: so it looks until it sees the same twice.
-func (t Tree) scanned() (map[string]string, error) {
-	last, err := t.scan()
-	for err == nil {
-		var homes map[string]string
-		if homes, err = t.scan(); err == nil && maps.Equal(homes, last) {
-			return homes, nil
-		}
-		last = homes
-	}
-	return nil, err
-}
-
-func (t Tree) scan() (map[string]string, error) {
-	nodes, err := t.Nodes()
-	if err != nil {
-		return nil, err
-	}
-	homes := map[string]string{}
-	for _, node := range nodes {
-		for kind, stack := range kinds {
-			entries, err := os.ReadDir(filepath.Join(t.Root, "nodes", node, stack.Dir()))
-			if err != nil && !os.IsNotExist(err) {
-				return nil, err
-			}
-			for _, e := range entries {
-				if g, ok := layout.GuestOf("nodes/" + node + "/" + stack.Dir() + "/" + e.Name()); ok {
-					homes[fmt.Sprintf("%s:%d", kind, g.VMID)] = node
-				}
-			}
-		}
-	}
-	return homes, nil
 }
 
 // Configured returns the configured resources whose guest exists. An option

@@ -11,8 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"etcpve/cfs/format/vmlist"
-	"etcpve/cfs/layout"
+	book "etcpve/agents/guest"
 )
 
 // patience is how long work waits for a tree whose daemon was killed, or which
@@ -122,65 +121,15 @@ func (p Place) make(ctx context.Context, path, content string) error {
 // each where it is at one moment.
 func (p Place) Configurations(ctx context.Context) (all []string, err error) {
 	err = p.patiently(ctx, func() error {
-		all, err = p.listed()
-		if errors.Is(err, os.ErrNotExist) {
-			all, err = p.scanned()
+		guests, err := book.All(p.Tree)
+		all = nil
+		for _, g := range guests {
+			all = append(all, g.Path())
 		}
+		slices.Sort(all)
 		return errors.Join(err, p.present()) // while all of it was read
 	})
 	return all, err
-}
-
-// listed reads the list of guests that the file system keeps, which is of one
-// moment as a whole.
-func (p Place) listed() (all []string, err error) {
-	text, err := os.ReadFile(filepath.Join(p.Tree, ".vmlist"))
-	if err != nil {
-		return nil, err
-	}
-	guests, err := vmlist.Parse(text)
-	for _, g := range guests {
-		all = append(all, g.Path())
-	}
-	slices.Sort(all)
-	return all, err
-}
-
-// scanned looks into the directories of all nodes, for a tree that is a plain
-// directory. A guest that moves meanwhile may be seen nowhere: so it looks until
-// it sees the same twice.
-func (p Place) scanned() ([]string, error) {
-	last, err := p.scan()
-	for err == nil {
-		var all []string
-		if all, err = p.scan(); err == nil && slices.Equal(all, last) {
-			return all, nil
-		}
-		last = all
-	}
-	return nil, err
-}
-
-func (p Place) scan() (all []string, err error) {
-	nodes, err := os.ReadDir(filepath.Join(p.Tree, "nodes"))
-	if err != nil {
-		return nil, err
-	}
-	for _, node := range nodes {
-		for _, kind := range []layout.Kind{layout.QEMU, layout.LXC} {
-			dir := "nodes/" + node.Name() + "/" + kind.Dir()
-			entries, err := os.ReadDir(filepath.Join(p.Tree, dir))
-			if err != nil && !errors.Is(err, os.ErrNotExist) { // a node may have had no such guest yet
-				return nil, err
-			}
-			for _, e := range entries {
-				if _, ok := layout.GuestOf(dir + "/" + e.Name()); ok {
-					all = append(all, dir+"/"+e.Name())
-				}
-			}
-		}
-	}
-	return all, nil
 }
 
 // maxLooks is how often all configurations are looked at because one has gone
