@@ -73,27 +73,42 @@ func scope(slice string, vmid uint32) string {
 
 // Place puts a process into the group of its VM with this share. It may be
 // there already, with another.
-func (g Groups) Place(vmid uint32, pid int, s Share) (err error) {
-	for range 100 { // another node of this machine may be removing the group, see Remove
-		if err = g.place(vmid, pid, s); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
-			break
-		}
-	}
-	return err
-}
-
-func (g Groups) place(vmid uint32, pid int, s Share) error {
+func (g Groups) Place(vmid uint32, pid int, s Share) error {
 	slice, v2, err := g.where()
 	if err != nil {
 		return err
 	}
-	dir := scope(slice, vmid)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(slice, 0o755); err != nil {
+		return err
+	}
+	return alone(slice, func() error { return g.place(scope(slice, vmid), v2, pid, s) })
+}
+
+// alone changes the groups of a slice while nobody else on this machine does: a group that
+// is new and empty yet would be removed by a node that has just lost its VM.
+func alone(slice string, change func() error) error {
+	dir, err := os.Open(slice)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // which gives the lock back
+	for err = syscall.EINTR; err == syscall.EINTR; {
+		err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", slice, err)
+	}
+	return change()
+}
+
+func (g Groups) place(dir string, v2 bool, pid int, s Share) error {
+	err := os.MkdirAll(dir, 0o755)
+	if err != nil {
 		return err
 	}
 	if v2 {
 		// Groups below get the controllers that those above hand down.
-		for _, above := range []string{g.Root, slice} {
+		for _, above := range []string{g.Root, filepath.Dir(dir)} {
 			if err := put(above, "cgroup.subtree_control", "+cpu"); err != nil {
 				return err
 			}
@@ -147,19 +162,16 @@ func (g Groups) Remove(vmid uint32) error {
 	}
 	dir := scope(slice, vmid)
 	for range 50 { // the kernel counts a process for a moment after its end
-		if err = syscall.Rmdir(dir); err != syscall.EBUSY {
+		if err = alone(slice, func() error { return syscall.Rmdir(dir) }); err != syscall.EBUSY {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if inside, unread := os.ReadFile(filepath.Join(dir, "cgroup.procs")); unread == nil && len(inside) > 0 {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
-	}
-	return nil
+	return fmt.Errorf("%s: %w", dir, err)
 }
