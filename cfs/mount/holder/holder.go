@@ -1,9 +1,9 @@
 // Package holder tells who has a file open.
 //
-// It reads /proc/PID/fdinfo and mountinfo and the names below task, nothing else there, because its callers
-// answer the kernel: links of descriptors, command lines and much more cannot be read
-// while a process is being replaced by another program (exec), and the kernel
-// closes files in the middle of that. Whoever read them while such a close
+// It reads /proc/PID/fdinfo and mountinfo and the names below task, nothing else there,
+// because its callers answer the kernel: links of descriptors, command lines and much
+// more cannot be read while a process is being replaced by another program (exec), and
+// the kernel closes files in the middle of that. Whoever read them while such a close
 // waits for the answer would wait for ever, and so would ps. The package never
 // follows a name, so it never asks the file system that wants to know.
 package holder
